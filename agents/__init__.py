@@ -1,0 +1,1 @@
+"""Long-lived actors: authorities, device agents, the verifier, and the command line that wires them."""

@@ -1,0 +1,1 @@
+"""The MQTT world: embedded broker, mosquitto configuration, access rules, clients."""
