@@ -1,0 +1,186 @@
+"""COSE_Sign1 (RFC 9052 §4.2) as Trillium uses it: untagged, deterministic, signer named by C509 thumbprint.
+
+Protected header, nothing else is accepted:
+
+    {1: alg, 22: [-15, h'8 bytes']}     c5t: SHA-256/64 of the signer's whole C509 certificate
+    {1: alg, 25: bstr}                  c5c: the one certificate itself, for a receiver that does not know it
+    {1: alg, 4: bstr}                   kid: vouchers and published audit heads, signed by pinned keys
+
+The unprotected header is empty. The payload is always attached.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import lru_cache
+from typing import Any, Final
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+
+from protocol import cbor
+from protocol.errors import MalformedMessage
+
+_ALG: Final = 1
+_KID: Final = 4
+_C5T: Final = 22
+_C5C: Final = 25
+_SHA256_64: Final = -15
+"""COSE algorithm number of SHA-256 truncated to 64 bits (RFC 9054 §3.1)."""
+THUMBPRINT_BYTES: Final = 8
+MAX_KID_BYTES: Final = 32
+
+
+class Algorithm(IntEnum):
+    """COSE signature algorithms taken here (RFC 9053 §2.1, §2.2)."""
+
+    ES256 = -7
+    ES384 = -35
+    ES512 = -36
+    EDDSA = -8
+
+
+SIGNATURE_BYTES: Final = {Algorithm.ES256: 64, Algorithm.ES384: 96, Algorithm.ES512: 132, Algorithm.EDDSA: 64}
+_CURVES: Final[dict[Algorithm, tuple[type[ec.EllipticCurve], hashes.HashAlgorithm]]] = {
+    Algorithm.ES256: (ec.SECP256R1, hashes.SHA256()),
+    Algorithm.ES384: (ec.SECP384R1, hashes.SHA384()),
+    Algorithm.ES512: (ec.SECP521R1, hashes.SHA512()),
+}
+
+PublicKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """A protected header, as it was read."""
+
+    algorithm: Algorithm
+    thumbprint: bytes | None = None
+    """c5t: 8 bytes."""
+    certificate: bytes | None = None
+    """c5c: one C509 certificate, not yet looked at."""
+    key_id: bytes | None = None
+    """kid: 1 to 32 bytes."""
+
+    def encode(self) -> bytes:
+        """Return the serialised map, without the byte string around it."""
+        header: dict[int, object] = {_ALG: int(self.algorithm)}
+        if self.thumbprint is not None:
+            header[_C5T] = [_SHA256_64, self.thumbprint]
+        if self.certificate is not None:
+            header[_C5C] = self.certificate
+        if self.key_id is not None:
+            header[_KID] = self.key_id
+        return cbor.encode(header)
+
+
+@dataclass(frozen=True, slots=True)
+class Sign1:
+    """A signed object, read but not verified."""
+
+    protected: bytes
+    """The serialised protected header, as it stands in the signature input."""
+    header: Header
+    payload: bytes
+    signature: bytes
+    """r ‖ s for ECDSA, 64, 96 or 132 bytes; 64 for Ed25519."""
+
+    def signed_bytes(self, external_aad: bytes) -> bytes:
+        """Return the bytes that the signature is over (RFC 9052 §4.4)."""
+        return signature_input(self.protected, external_aad, self.payload)
+
+    def encode(self) -> bytes:
+        """Return the whole untagged COSE_Sign1."""
+        return cbor.encode([self.protected, {}, self.payload, self.signature])
+
+
+def signature_input(protected: bytes, external_aad: bytes, payload: bytes) -> bytes:
+    """Return the Sig_structure of a COSE_Sign1 (RFC 9052 §4.4)."""
+    return cbor.encode(["Signature1", protected, external_aad, payload])
+
+
+def decode_sign1(data: bytes, *, max_bytes: int = cbor.MAX_MESSAGE_BYTES) -> Sign1:
+    """Return the signed object in `data`.
+
+    Raises:
+        MalformedMessage: Not such an object: tagged, detached, not deterministic, with another header
+            than the three above, or with a signature of the wrong length. No other exception leaves
+            this function.
+
+    Source:
+        RFC 9052 §4.2.
+    """
+    protected, unprotected, payload, signature = cbor.decode_array(data, 4, max_bytes=max_bytes)
+    if type(protected) is not bytes or type(payload) is not bytes or type(signature) is not bytes:
+        raise MalformedMessage("protected header, payload and signature are byte strings")
+    if unprotected != {}:
+        raise MalformedMessage("the unprotected header is empty here")
+    header = _decode_header(protected)
+    if len(signature) != SIGNATURE_BYTES[header.algorithm]:
+        raise MalformedMessage(f"a signature of {header.algorithm.name} has another length")
+    return Sign1(protected, header, payload, signature)
+
+
+# A signer's protected header is the same in each of its messages.
+@lru_cache(maxsize=4096)
+def _decode_header(protected: bytes) -> Header:
+    header = cbor.decode_map(protected)
+    if len(header) != 2:
+        raise MalformedMessage("the protected header has an algorithm and one way to find the key")
+    try:
+        algorithm = Algorithm(header[_ALG])
+    except (KeyError, ValueError):
+        raise MalformedMessage("unknown signature algorithm") from None
+    match header:
+        case {22: [-15, bytes(thumbprint)]} if len(thumbprint) == THUMBPRINT_BYTES:
+            return Header(algorithm, thumbprint=thumbprint)
+        case {25: bytes(certificate)}:
+            return Header(algorithm, certificate=certificate)
+        case {4: bytes(key_id)} if 1 <= len(key_id) <= MAX_KID_BYTES:
+            return Header(algorithm, key_id=key_id)
+        case _:
+            raise MalformedMessage("the key is named by c5t (SHA-256/64), c5c (one certificate) or kid")
+
+
+def algorithm_of(key: PublicKey) -> Algorithm:
+    """Return the one algorithm that `key` is used with here.
+
+    Raises:
+        MalformedMessage: A curve that no profile uses.
+    """
+    if isinstance(key, ed25519.Ed25519PublicKey):
+        return Algorithm.EDDSA
+    for algorithm, (curve, _) in _CURVES.items():
+        if isinstance(key.curve, curve):
+            return algorithm
+    raise MalformedMessage(f"no signature algorithm for curve {key.curve.name}")
+
+
+def is_signature_valid(key: PublicKey, algorithm: int, signature: bytes, signed_bytes: bytes) -> bool:
+    """Return whether `signature` (r ‖ s, or Ed25519) over `signed_bytes` is by `key`.
+
+    A key of another type or curve than `algorithm` asks for is a plain False: whoever batches checks
+    must not lose the others' results to one bad item.
+    """
+    if isinstance(key, ed25519.Ed25519PublicKey):
+        if algorithm != Algorithm.EDDSA:
+            return False
+        try:
+            key.verify(signature, signed_bytes)
+        except InvalidSignature:
+            return False
+        return True
+    known: Any = _CURVES.get(algorithm)  # type: ignore[call-overload]  # an int that may be no Algorithm
+    if known is None:
+        return False
+    curve, digest = known
+    if not isinstance(key.curve, curve) or len(signature) != SIGNATURE_BYTES[Algorithm(algorithm)]:
+        return False
+    half = len(signature) // 2
+    r, s = int.from_bytes(signature[:half], "big"), int.from_bytes(signature[half:], "big")
+    try:
+        key.verify(encode_dss_signature(r, s), signed_bytes, ec.ECDSA(digest))
+    except InvalidSignature:
+        return False
+    return True
