@@ -41,6 +41,7 @@ class Algorithm(IntEnum):
     EDDSA = -8
 
 
+_NO_HEADER: Final[dict[int, object]] = {}
 SIGNATURE_BYTES: Final = {Algorithm.ES256: 64, Algorithm.ES384: 96, Algorithm.ES512: 132, Algorithm.EDDSA: 64}
 _CURVES: Final[dict[Algorithm, tuple[type[ec.EllipticCurve], hashes.HashAlgorithm]]] = {
     Algorithm.ES256: (ec.SECP256R1, hashes.SHA256()),
@@ -92,7 +93,7 @@ class Sign1:
 
     def encode(self) -> bytes:
         """Return the whole untagged COSE_Sign1."""
-        return cbor.encode([self.protected, {}, self.payload, self.signature])
+        return cbor.encode([self.protected, _NO_HEADER, self.payload, self.signature])
 
 
 def signature_input(protected: bytes, external_aad: bytes, payload: bytes) -> bytes:

@@ -104,12 +104,11 @@ class Problem:
             MalformedMessage: Not such a map. A map without our custom detail is UNAVAILABLE.
         """
         item = cbor.decode_map(data, max_bytes=1024, tags=frozenset({38}))
-        match item.get(_OURS, {}):
-            case dict() as ours:
-                number: Any = cast("dict[Any, Any]", ours).get(0, ProblemKind.UNAVAILABLE)
-                retry_after: Any = cast("dict[Any, Any]", ours).get(1)
-            case _:
-                raise MalformedMessage("our problem detail is a map")
+        ours: object = item.get(_OURS, {})
+        if type(ours) is not dict:
+            raise MalformedMessage("our problem detail is a map")
+        number: Any = cast("dict[Any, Any]", ours).get(0, ProblemKind.UNAVAILABLE)
+        retry_after: Any = cast("dict[Any, Any]", ours).get(1)
         try:
             kind = ProblemKind(number)
         except ValueError:
