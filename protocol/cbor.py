@@ -169,7 +169,7 @@ def encode(item: object) -> bytes:
 
 
 def _ordered(item: object) -> object:
-    kind: type[object] = type(item)
+    kind = cast("type[object]", type(item))
     if kind in _PLAIN:
         if kind is int and not -(1 << 64) <= cast("int", item) < 1 << 64:
             msg = "integers beyond 64 bits are written as bytes"
