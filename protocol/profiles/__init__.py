@@ -13,7 +13,7 @@ __all__ = [
     "labels_of_policies", "over_the_air", "policy_oid", "profile_of",
 ]  # fmt: skip
 
-POLICY_ARC: Final = "2.25.302374625437110327904866262438521731137"
+POLICY_ARC: Final = "2.25.161999519730467352631162911968179934231"
 """Our arc of policy OIDs (ITU-T X.667: a UUID needs no registration): a CA certificate that lists
 `POLICY_ARC.n` may issue certificates of the label whose number is n."""
 

@@ -1,0 +1,51 @@
+"""A signer whose key is in this process's memory, handled by OpenSSL through `cryptography`."""
+
+from typing import Final
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from agents.keys.files import PrivateKey
+from protocol.cose import Algorithm, algorithm_of
+
+_CURVES: Final = {
+    Algorithm.ES256: (ec.SECP256R1, hashes.SHA256, 32),
+    Algorithm.ES384: (ec.SECP384R1, hashes.SHA384, 48),
+    Algorithm.ES512: (ec.SECP521R1, hashes.SHA512, 66),
+}
+
+
+def generate(algorithm: Algorithm = Algorithm.ES256) -> PrivateKey:
+    """Return a new private key for `algorithm`."""
+    if algorithm is Algorithm.EDDSA:
+        return ed25519.Ed25519PrivateKey.generate()
+    return ec.generate_private_key(_CURVES[algorithm][0]())
+
+
+class SoftwareSigner:
+    """Implements `protocol.signing.Signer` over a key in memory."""
+
+    def __init__(self, key: PrivateKey) -> None:
+        self._key = key
+        self._public_key = key.public_key()
+        self.algorithm: Final = algorithm_of(self._public_key)
+        """The one algorithm that this key is used with."""
+        self.public_key: Final = (
+            self._public_key.public_bytes_raw()
+            if isinstance(self._public_key, ed25519.Ed25519PublicKey)
+            else self._public_key.public_bytes(Encoding.X962, PublicFormat.CompressedPoint)
+        )
+        """SEC1 compressed point, or 32 bytes of an Ed25519 key."""
+
+    def __repr__(self) -> str:
+        return f"<SoftwareSigner {self.algorithm.name} {self.public_key[:4].hex()}…>"
+
+    def sign(self, data: bytes) -> bytes:
+        """Return r ‖ s over `data`."""
+        if isinstance(self._key, ed25519.Ed25519PrivateKey):
+            return self._key.sign(data)
+        _, digest, size = _CURVES[self.algorithm]
+        r, s = decode_dss_signature(self._key.sign(data, ec.ECDSA(digest())))
+        return r.to_bytes(size, "big") + s.to_bytes(size, "big")

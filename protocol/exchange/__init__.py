@@ -1,0 +1,1 @@
+"""The enroll, rekey, confirm and revoke exchanges: machines for both sides, effects out, time in."""

@@ -1,0 +1,192 @@
+"""Certification paths, as devices and authorities check them.
+
+A path is trusted for one label: the issuer is the authority that was asked for (being under the root is
+not enough), every CA above it is a CA, and each lists the label's policy OID, so subordinates only
+narrow. Signatures are verified here, because paths are few and cached; the signed messages' own
+verification is batched elsewhere.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from protocol import c509
+from protocol.cose import Algorithm, PublicKey, is_signature_valid
+from protocol.errors import ProblemKind, RequestRejected
+from protocol.exchange.request import KEY_ALGORITHMS, SIGNATURE_ALGORITHMS
+from protocol.profiles import KeyUsage, Profile, labels_of_policies
+from protocol.validity import Clock, Verdict
+from protocol.voucher import key_identifier
+
+MAX_PATH: Final = 4
+"""Most CA certificates below the root."""
+BASIC_CONSTRAINTS: Final = 4
+CERTIFICATE_POLICIES: Final = 6
+AUTHORITY_KEY_IDENTIFIER: Final = 7
+EXTENDED_KEY_USAGE: Final = 8
+CMC_RA: Final = 16
+"""Registered number of id-kp-cmcRA (RFC 6402): a registration authority's key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """An issuing CA whose path was verified up to a pinned root."""
+
+    key_id: bytes
+    """SHA-256 of its SubjectPublicKeyInfo, 32 bytes."""
+    certificate: c509.Certificate
+    labels: frozenset[str]
+    """What it may issue: the intersection along the path."""
+    registration: c509.Certificate | None
+    """Certificate of its registration key, which signs receipts and refusals."""
+    latest_not_before: int
+    """Latest notBefore on the path: a lower bound for now, and for the age of the next path."""
+
+    @property
+    def public_key(self) -> PublicKey:
+        """The key that certificates of this authority verify with."""
+        return self.certificate.load_public_key()
+
+
+def is_issued_by(certificate: c509.Certificate, issuer: c509.Certificate) -> bool:
+    """Return whether `issuer`'s key signed `certificate`, and it names that issuer."""
+    if certificate.issuer_name != issuer.subject:
+        return False
+    algorithm = _cose_algorithm(certificate.signature_algorithm)
+    if algorithm is None:
+        return False
+    return is_signature_valid(
+        issuer.load_public_key(), algorithm, certificate.signature, certificate.signed_bytes
+    )
+
+
+def _cose_algorithm(number: object) -> Algorithm | None:
+    for algorithm, registered in SIGNATURE_ALGORITHMS.items():
+        if registered == number:
+            return algorithm
+    return None
+
+
+def verify_authority(
+    chain: Sequence[c509.Certificate], *, root: c509.Certificate, authority: bytes | None, clock: Clock
+) -> Authority:
+    """Return the authority at the bottom of `chain`, if the pinned root vouches for it.
+
+    Args:
+        chain: As `crts` sends it: issuer first, root not included, the registration certificate (no CA,
+            issued by the first) last.
+        root: The pinned scheme root.
+        authority: Key identifier that the voucher names; None where any CA under the root will do
+            (a verifier, an operator that reads makers' certificates).
+        clock: What is known of the time.
+
+    Raises:
+        RequestRejected: With the reason; nothing else leaves but MalformedMessage from a bad key.
+    """
+    registration: c509.Certificate | None = None
+    path = list(chain)
+    if len(path) > 1 and path[-1].extension(BASIC_CONSTRAINTS) is None:
+        registration = path.pop()
+    if not 1 <= len(path) <= MAX_PATH:
+        raise RequestRejected(ProblemKind.WRONG_SIGNER, f"a path of {len(path)} CA certificates")
+    labels: frozenset[str] | None = None
+    for depth, certificate in enumerate(path):
+        issuer = path[depth + 1] if depth + 1 < len(path) else root
+        if not is_issued_by(certificate, issuer):
+            raise RequestRejected(ProblemKind.BAD_SIGNATURE, "a CA certificate is not signed by the next")
+        _check_ca(certificate, cas_below=depth)
+        _check_time(certificate, clock)
+        permitted = labels_of_policies(policies_of(certificate))
+        labels = permitted if labels is None else labels & permitted
+    _check_ca(root, cas_below=len(path))
+    key_id = key_identifier(path[0].load_public_key())
+    if authority is not None and key_id != authority:
+        raise RequestRejected(ProblemKind.WRONG_SIGNER, "another authority than the voucher names")
+    if registration is not None:
+        check_registration(registration, path[0], clock)
+    latest = max(certificate.not_before for certificate in path)
+    return Authority(key_id, path[0], labels or frozenset(), registration, latest)
+
+
+def check_registration(registration: c509.Certificate, issuer: c509.Certificate, clock: Clock) -> None:
+    """Check that `registration` is a registration key's certificate of `issuer`; RequestRejected if not."""
+    if not is_issued_by(registration, issuer):
+        raise RequestRejected(
+            ProblemKind.BAD_SIGNATURE, "the registration certificate is another authority's"
+        )
+    usages = registration.extension(EXTENDED_KEY_USAGE)
+    if not isinstance(usages, (tuple, list)) or CMC_RA not in usages:
+        raise RequestRejected(
+            ProblemKind.WRONG_SIGNER, "no registration key: extended key usage cmcRA is missing"
+        )
+    _check_time(registration, clock)
+
+
+def verify_leaf(certificate: c509.Certificate, authority: Authority, profile: Profile, clock: Clock) -> str:
+    """Return the device name that `certificate` proves, if `authority` issued it under `profile`.
+
+    Raises:
+        RequestRejected: Wrong issuer, signature, form, usage, subject, algorithm or time.
+    """
+    if profile.label not in authority.labels:
+        raise RequestRejected(ProblemKind.WRONG_SIGNER, f"the authority may not issue {profile.label}")
+    if not is_issued_by(certificate, authority.certificate):
+        raise RequestRejected(ProblemKind.BAD_SIGNATURE, "the certificate is not signed by its authority")
+    name = check_profile(certificate, profile)
+    _check_time(certificate, clock)
+    return name
+
+
+def check_profile(certificate: c509.Certificate, profile: Profile) -> str:
+    """Return the device name in `certificate`, if it has the shape that `profile` declares.
+
+    Raises:
+        RequestRejected: It has not; WRONG_SIGNER, WRONG_SUBJECT or BAD_KEY.
+    """
+    if certificate.type != int(profile.form):
+        raise RequestRejected(
+            ProblemKind.WRONG_SIGNER, f"{profile.label} certificates are of type {int(profile.form)}"
+        )
+    if certificate.public_key_algorithm not in {
+        KEY_ALGORITHMS[algorithm] for algorithm in profile.algorithms
+    }:
+        raise RequestRejected(ProblemKind.BAD_KEY, f"no key for {profile.label}")
+    if certificate.key_usage != profile.key_usage:
+        raise RequestRejected(ProblemKind.WRONG_SIGNER, f"other key usages than {profile.label} has")
+    usages = certificate.extension(EXTENDED_KEY_USAGE)
+    if tuple(usages if isinstance(usages, (tuple, list)) else ()) != profile.extended_key_usage:
+        raise RequestRejected(ProblemKind.WRONG_SIGNER, f"other extended key usages than {profile.label} has")
+    if certificate.extension(BASIC_CONSTRAINTS) is not None:
+        raise RequestRejected(
+            ProblemKind.WRONG_SIGNER, "an end entity's certificate has no basic constraints"
+        )
+    name = certificate.subject.cn
+    if name is None:
+        raise RequestRejected(ProblemKind.WRONG_SUBJECT, "a device is named by a lone common name")
+    return profile.naming.check(name)
+
+
+def policies_of(certificate: c509.Certificate) -> tuple[str, ...]:
+    """Return the dotted OIDs of the certificate's policies."""
+    return c509.policy_oids(certificate)
+
+
+def _check_ca(certificate: c509.Certificate, *, cas_below: int) -> None:
+    constraint = certificate.extension(BASIC_CONSTRAINTS)
+    if type(constraint) is not int or constraint < -1:
+        raise RequestRejected(ProblemKind.WRONG_SIGNER, "a certificate on the path is no CA's")
+    if constraint != -1 and cas_below > constraint:
+        raise RequestRejected(ProblemKind.WRONG_SIGNER, "the path is longer than a CA on it permits")
+    usage = certificate.key_usage
+    if usage is None or not usage & KeyUsage.KEY_CERT_SIGN:
+        raise RequestRejected(ProblemKind.WRONG_SIGNER, "a CA on the path may not sign certificates")
+
+
+def _check_time(certificate: c509.Certificate, clock: Clock) -> None:
+    match clock.judge(certificate.not_before, certificate.not_after):
+        case Verdict.EXPIRED:
+            raise RequestRejected(ProblemKind.SIGNER_EXPIRED, "a certificate has expired")
+        case Verdict.NOT_YET:
+            raise RequestRejected(ProblemKind.SIGNER_NOT_YET_VALID, "a certificate is not yet valid")
+        case Verdict.VALID | Verdict.TIME_UNKNOWN:
+            pass
