@@ -54,7 +54,7 @@ def load_private_key(path: Path, passphrase: bytes | None) -> PrivateKey:
 
     Raises:
         OSError: It cannot be read.
-        ValueError: Not a key of ours, or the passphrase is wrong or missing. Names the file, never its content.
+        ValueError: Not a key of ours, or the passphrase is wrong or missing; names the file only.
     """
     try:
         key = load_pem_private_key(path.read_bytes(), passphrase)
