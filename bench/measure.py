@@ -102,7 +102,7 @@ def report(
 
 
 def rounds(count: int, *contenders: Callable[[], float]) -> list[list[float]]:
-    """Return each contender's figure per round; they take turns, so that a drifting machine hits all alike."""
+    """Return each contender's figure per round; they take turns, so a drifting machine hits all alike."""
     results: list[list[float]] = [[] for _ in contenders]
     for _ in range(count):
         for index, contender in enumerate(contenders):
