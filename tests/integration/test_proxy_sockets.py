@@ -66,14 +66,16 @@ async def test_a_server_that_is_down_is_only_loss() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
         taken.bind((LOOPBACK, 0))
         nobody = taken.getsockname()
-    async with serve_udp((LOOPBACK, 0), nobody, Faults()) as proxy:
-        async with await anyio.create_connected_udp_socket(*proxy.address) as device:
-            for _ in range(5):
-                await device.send(b"anybody?")
-                await anyio.wait_all_tasks_blocked()
-            with anyio.move_on_after(0.05) as scope:
-                await device.receive()
-            assert scope.cancelled_caught
+    async with (
+        serve_udp((LOOPBACK, 0), nobody, Faults()) as proxy,
+        await anyio.create_connected_udp_socket(*proxy.address) as device,
+    ):
+        for _ in range(5):
+            await device.send(b"anybody?")
+            await anyio.wait_all_tasks_blocked()
+        with anyio.move_on_after(0.05) as scope:
+            await device.receive()
+        assert scope.cancelled_caught
 
 
 @asynccontextmanager
@@ -105,24 +107,26 @@ def publish(packet_id: int) -> bytes:
 
 
 async def test_every_publish_is_acknowledged_once_through_a_lossy_proxy() -> None:
-    async with acknowledging_broker() as (broker, seen):
-        async with serve_mqtt((LOOPBACK, 0), broker, Faults.of_loss(0.4), seed=2) as proxy:
-            async with await anyio.connect_tcp(*proxy.address) as client:
-                reader = PacketReader()
-                acknowledged: list[int] = []
-                with anyio.fail_after(5):
-                    for packet_id in range(1, 61):
-                        await client.send(publish(packet_id))
-                    while len(acknowledged) < 60:
-                        packets = reader.feed(await client.receive())
-                        acknowledged += [int.from_bytes(packet[2:4], "big") for packet in packets]
-                    # Nothing follows: the next answer is to the next question.
-                    await client.send(b"\xe0\x00")
-        assert sorted(acknowledged) == list(range(1, 61))
-        assert 0 < proxy.counts.dropped < 60
-        assert proxy.counts.repeated > 0
-        delivered = [int.from_bytes(p[5:7], "big") for p in seen if p[0] >> 4 == 3]
-        assert len(set(delivered)) == 60 - proxy.counts.dropped
+    async with (
+        acknowledging_broker() as (broker, seen),
+        serve_mqtt((LOOPBACK, 0), broker, Faults.of_loss(0.4), seed=2) as proxy,
+        await anyio.connect_tcp(*proxy.address) as client,
+    ):
+        reader = PacketReader()
+        acknowledged: list[int] = []
+        with anyio.fail_after(5):
+            for packet_id in range(1, 61):
+                await client.send(publish(packet_id))
+            while len(acknowledged) < 60:
+                packets = reader.feed(await client.receive())
+                acknowledged += [int.from_bytes(packet[2:4], "big") for packet in packets]
+            # Nothing follows: the next answer is to the next question.
+            await client.send(b"\xe0\x00")
+    assert sorted(acknowledged) == list(range(1, 61))
+    assert 0 < proxy.counts.dropped < 60
+    assert proxy.counts.repeated > 0
+    delivered = [int.from_bytes(p[5:7], "big") for p in seen if p[0] >> 4 == 3]
+    assert len(set(delivered)) == 60 - proxy.counts.dropped
 
 
 async def is_closed(client: SocketStream) -> bool:
