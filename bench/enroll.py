@@ -1,4 +1,4 @@
-"""Durable enrollments per second, from a device's bytes to the certificate's bytes, server in its own process.
+"""Durable enrollments per second, from a device's bytes to the certificate's; server in its own process.
 
 Three roads: CoAP, MQTT with the embedded broker, MQTT with mosquitto. Each round serves a new authority, so
 that every request makes a certificate; load comes from raw sockets in a third process. The figure is the

@@ -1,4 +1,4 @@
-"""A small world for benchmarks: an authority on disk, a factory batch, a running `trillium serve`, mosquitto."""
+"""A small world for benchmarks: an authority, a factory batch, a running `trillium serve`, mosquitto."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from protocol import c509, cbor
 from protocol.exchange.request import Door, certification_request, sign_request
 from protocol.labels import Operation
 
-PASSPHRASE = "benchmark"
+PASSPHRASE = "benchmark"  # noqa: S105 (of keys that live as long as the run)
 TRILLIUM = [sys.executable, "-m", "agents"]
 
 
