@@ -1,0 +1,76 @@
+"""C509: CBOR-encoded X.509 certificates (draft-ietf-cose-cbor-encoded-cert, revision 20 and later)."""
+
+from protocol.c509.algorithms import Algorithm, PublicKeyAlgorithm, SignatureAlgorithm
+from protocol.c509.certificate import (
+    NATIVE,
+    REENCODED,
+    Certificate,
+    TbsCertificate,
+    decode_certificate,
+    decode_certificate_sequence,
+    decode_chain,
+    encode_chain,
+    thumbprint,
+)
+from protocol.c509.checks import NotConvertible
+from protocol.c509.extension_values import (
+    AuthorityKeyIdentifier,
+    DistributionPoint,
+    NameConstraints,
+    PolicyConstraints,
+    PolicyInformation,
+)
+from protocol.c509.extensions import Extension
+from protocol.c509.general_names import GeneralName
+from protocol.c509.ip_resources import AddressFamily
+from protocol.c509.name import Name
+from protocol.c509.registry import (
+    AttributeType,
+    ExtensionId,
+    GeneralNameType,
+    KeyPurpose,
+    KeyUsage,
+    RequestAttributeType,
+)
+from protocol.c509.request import CertificationRequest, TbsRequest, decode_request, request_from_der
+from protocol.c509.request_attributes import ChallengePassword, PossessionStatement, RequestAttribute
+from protocol.c509.x509 import from_der
+
+__all__ = [
+    "NATIVE",
+    "REENCODED",
+    "AddressFamily",
+    "Algorithm",
+    "AttributeType",
+    "AuthorityKeyIdentifier",
+    "Certificate",
+    "CertificationRequest",
+    "ChallengePassword",
+    "DistributionPoint",
+    "Extension",
+    "ExtensionId",
+    "GeneralName",
+    "GeneralNameType",
+    "KeyPurpose",
+    "KeyUsage",
+    "Name",
+    "NameConstraints",
+    "NotConvertible",
+    "PolicyConstraints",
+    "PolicyInformation",
+    "PossessionStatement",
+    "PublicKeyAlgorithm",
+    "RequestAttribute",
+    "RequestAttributeType",
+    "SignatureAlgorithm",
+    "TbsCertificate",
+    "TbsRequest",
+    "decode_certificate",
+    "decode_certificate_sequence",
+    "decode_chain",
+    "decode_request",
+    "encode_chain",
+    "from_der",
+    "request_from_der",
+    "thumbprint",
+]

@@ -1,0 +1,29 @@
+"""CBOR heads, for encodings that are put together from parts that were encoded before."""
+
+
+def head(major: int, argument: int) -> bytes:
+    """Return the shortest head of a data item; `major` is the major type shifted left by 5."""
+    if argument < 24:
+        return bytes((major | argument,))
+    if argument < 0x100:
+        return bytes((major | 24, argument))
+    if argument < 0x10000:
+        return bytes((major | 25, argument >> 8, argument & 0xFF))
+    if argument < 0x100000000:
+        return bytes((major | 26,)) + argument.to_bytes(4, "big")
+    return bytes((major | 27,)) + argument.to_bytes(8, "big")
+
+
+def byte_string(content: bytes) -> bytes:
+    """Return a CBOR byte string."""
+    return head(0x40, len(content)) + content
+
+
+def unsigned(value: int) -> bytes:
+    """Return a CBOR unsigned integer."""
+    return head(0, value)
+
+
+def array_head(length: int) -> bytes:
+    """Return the head of a CBOR array."""
+    return head(0x80, length)
