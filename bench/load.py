@@ -1,6 +1,6 @@
 """Load from raw sockets: pre-encoded frames, so that the server is the limit and not its client.
 
-Run as `python -m bench.load coap|mqtt HOST PORT FILE`, with FILE as `bench.prepare` wrote it: one JSON
+Run as `python -m bench.load coap|mqtt HOST PORT FILE [WINDOW]`, with FILE as `bench.prepare` wrote it: one JSON
 line per request, {"client_id", "label", "op", "body" (hex)}. Prints one JSON line:
 {"seconds", "answered", "refused", "lost", "answer_bytes"}.
 """
@@ -16,9 +16,8 @@ from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
-COAP_WINDOW = 64
-"""Requests in flight over CoAP; a fleet of independent devices, not one."""
-MQTT_WINDOW = 64
+WINDOW = 64
+"""Requests in flight unless the fifth argument says otherwise; a fleet of independent devices, not one."""
 RETRANSMIT = 3.0
 """Seconds after which a datagram is sent again."""
 GIVE_UP = 30.0
@@ -78,7 +77,7 @@ def coap_payload(datagram: bytes) -> tuple[int, bytes]:
     return code, b""
 
 
-def coap(host: str, port: int, requests: list[Request]) -> Outcome:
+def coap(host: str, port: int, requests: list[Request], window: int) -> Outcome:
     link = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
     link.connect((host, port))
@@ -91,7 +90,7 @@ def coap(host: str, port: int, requests: list[Request]) -> Outcome:
         now = time.perf_counter()
         if now - started > GIVE_UP + len(datagrams) / 50:
             break
-        while len(waiting) < COAP_WINDOW and following < len(datagrams):
+        while len(waiting) < window and following < len(datagrams):
             link.send(datagrams[following])
             waiting[following] = now
             following += 1
@@ -182,7 +181,7 @@ class Device:
         return found
 
 
-def mqtt(host: str, port: int, requests: list[Request]) -> Outcome:
+def mqtt(host: str, port: int, requests: list[Request], window: int) -> Outcome:
     waiting: deque[Device] = deque()
     selector = selectors.DefaultSelector()
     for request in requests:  # connecting and subscribing is not what is measured
@@ -192,7 +191,7 @@ def mqtt(host: str, port: int, requests: list[Request]) -> Outcome:
     outcome, in_flight = Outcome(), 0
     started = last = time.perf_counter()
     while waiting or in_flight:
-        while waiting and in_flight < MQTT_WINDOW:
+        while waiting and in_flight < window:
             device = waiting.popleft()
             device.link.send(device.publish)
             in_flight += 1
@@ -234,7 +233,8 @@ def main() -> None:
     unique = len({hashlib.sha256(request.body).digest() for request in requests})
     if unique != len(requests):
         raise SystemExit("requests must differ")
-    outcome = (coap if transport == "coap" else mqtt)(host, int(port), requests)
+    window = int(sys.argv[5]) if len(sys.argv) > 5 else WINDOW
+    outcome = (coap if transport == "coap" else mqtt)(host, int(port), requests, window)
     print(json.dumps(outcome.__dict__))
 
 
