@@ -5,7 +5,7 @@ from enum import IntEnum
 from typing import Any, Final
 
 from protocol.c509 import der
-from protocol.c509.checks import malformed
+from protocol.c509.checks import byte_string, malformed, members
 
 
 class SignatureAlgorithm(IntEnum):
@@ -179,12 +179,11 @@ def algorithm_from_item(item: Any, table: dict[int, bytes], *, native: bool) -> 
         malformed(f"algorithm {item} is not registered")
     if type(item) is bytes:
         algorithm = Algorithm(item)
-    elif type(item) is list and len(item) == 2 and type(item[0]) is bytes and type(item[1]) is bytes:
-        algorithm = Algorithm(item[0], item[1])
-        if not der.is_element(item[1]):
-            malformed("algorithm parameters are not one DER element")
     else:
-        malformed("not an algorithm")
+        identifier, parameters = members(item, 2, "an algorithm with parameters")
+        algorithm = Algorithm(byte_string(identifier), byte_string(parameters))
+        if not der.is_element(parameters):
+            malformed("algorithm parameters are not one DER element")
     if not der.is_oid(algorithm.oid):
         malformed("bad object identifier")
     if native and algorithm.to_der() in (

@@ -18,7 +18,8 @@ from protocol.c509.algorithms import (
     check_signature,
     signature_to_der,
 )
-from protocol.c509.checks import malformed, positive_magnitude
+from protocol.c509.checks import array, malformed, members, positive_magnitude
+from protocol.c509.checks import byte_string as checked_bytes
 from protocol.c509.encoding import array_head, byte_string
 from protocol.c509.extensions import Extension, extensions_from_item, extensions_item
 from protocol.c509.name import Name
@@ -266,10 +267,8 @@ def certificate_from_item(item: Any, encoded: bytes) -> Certificate:  # noqa: AN
     Raises:
         MalformedMessage: Not a certificate.
     """
-    if type(item) is not list or len(item) != 11:
-        malformed("a certificate is an array of eleven")
     kind, serial, algorithm, issuer, not_before, not_after, subject, key_algorithm, key, listed, signature = (
-        item
+        members(item, 11, "a certificate")
     )
     if type(kind) is not int or kind not in (NATIVE, REENCODED):
         malformed("certificate type is 2 or 3")
@@ -366,12 +365,8 @@ def chain_from_item(item: Any, *, max_bytes: int, sequence: bool = False) -> tup
     Raises:
         MalformedMessage: Not a COSE_C509.
     """
-    members = [item] if type(item) is bytes else item
-    if type(members) is not list or (members is item and len(members) < 2):
-        malformed("a COSE_C509 is one byte string or an array of two or more")
-    found: list[Certificate] = []
-    for member in members:
-        if type(member) is not bytes:
-            malformed("a certificate in a COSE_C509 is a byte string")
-        found.append(decode_certificate(member, max_bytes=max_bytes, sequence=sequence))
-    return tuple(found)
+    wrapped = [item] if type(item) is bytes else array(item, 2)
+    return tuple(
+        decode_certificate(checked_bytes(member), max_bytes=max_bytes, sequence=sequence)
+        for member in wrapped
+    )

@@ -1,7 +1,7 @@
 """Checks that every C509 decoder shares."""
 
 import re
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, cast
 
 from protocol.c509 import der
 from protocol.c509.registry import Table
@@ -71,9 +71,19 @@ def byte_string(item: Any) -> bytes:  # noqa: ANN401 (checked here)
 
 def array(item: Any, at_least: int = 0) -> list[Any]:  # noqa: ANN401 (checked here)
     """Return `item` if it is an array of `at_least` so many items."""
-    if type(item) is not list or len(item) < at_least:
-        malformed("array expected, or it is too short")
-    return item
+    if type(item) is not list:
+        malformed("array expected")
+    found = cast("list[Any]", item)
+    if len(found) < at_least:
+        malformed("array is too short")
+    return found
+
+
+def members(item: Any, count: int, what: str) -> list[Any]:  # noqa: ANN401 (checked here)
+    """Return `item` if it is an array of `count` items; `what` begins the complaint."""
+    if type(item) is list and len(cast("list[Any]", item)) == count:
+        return cast("list[Any]", item)
+    raise MalformedMessage(f"{what} is an array of {count}")
 
 
 def pairs(item: Any, at_least: int = 0) -> list[tuple[Any, Any]]:  # noqa: ANN401 (checked here)

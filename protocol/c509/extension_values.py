@@ -15,6 +15,7 @@ from protocol.c509.checks import (
     byte_string,
     ia5,
     malformed,
+    members,
     pairs,
     positive_magnitude,
     registered,
@@ -144,10 +145,7 @@ def _basic_constraints_from_der(data: bytes) -> int:
 
 
 def _distribution_point(item: Any, native: bool) -> DistributionPoint:  # noqa: ANN401
-    members = array(item)
-    if len(members) != 3:
-        malformed("distribution point has three members")
-    full, reasons, issuer = members
+    full, reasons, issuer = members(item, 3, "a distribution point")
     uris = (ia5(full),) if type(full) is not list else tuple(map(ia5, array(full, 2)))
     if reasons is not None and uint(reasons) > 0x1FF:
         malformed("reasons have nine bits")
@@ -273,11 +271,9 @@ def _policies_from_der(data: bytes) -> tuple[PolicyInformation, ...]:
 def _authority(item: Any, native: bool) -> bytes | AuthorityKeyIdentifier:  # noqa: ANN401
     if type(item) is bytes:
         return item
-    members = array(item)
-    if len(members) != 3:
-        malformed("authority key identifier is bytes or has three members")
-    issuer = general_names(members[1], native=native)
-    return AuthorityKeyIdentifier(byte_string(members[0]), issuer, positive_magnitude(members[2]))
+    identifier, issuer, serial = members(item, 3, "an authority key identifier with its issuer")
+    names = general_names(issuer, native=native)
+    return AuthorityKeyIdentifier(byte_string(identifier), names, positive_magnitude(serial))
 
 
 def _authority_item(value: bytes | AuthorityKeyIdentifier) -> object:
@@ -407,10 +403,8 @@ def _subtrees(item: Any, native: bool) -> tuple[GeneralName, ...] | None:  # noq
 
 
 def _name_constraints(item: Any, native: bool) -> NameConstraints:  # noqa: ANN401
-    members = array(item)
-    if len(members) != 2:
-        malformed("name constraints have two members")
-    return NameConstraints(_subtrees(members[0], native), _subtrees(members[1], native))
+    permitted, excluded = members(item, 2, "name constraints")
+    return NameConstraints(_subtrees(permitted, native), _subtrees(excluded, native))
 
 
 def _name_constraints_der(value: NameConstraints) -> bytes:
@@ -459,10 +453,8 @@ def _mappings_from_der(data: bytes) -> tuple[tuple[int | bytes, int | bytes], ..
 
 
 def _policy_constraints(item: Any, _native: bool) -> PolicyConstraints:  # noqa: ANN401
-    members = array(item)
-    if len(members) != 2:
-        malformed("policy constraints have two members")
-    return PolicyConstraints(*(None if member is None else uint(member) for member in members))
+    skips = members(item, 2, "policy constraints")
+    return PolicyConstraints(*(None if skip is None else uint(skip) for skip in skips))
 
 
 def _policy_constraints_der(value: PolicyConstraints) -> bytes:

@@ -6,7 +6,7 @@ from typing import Any
 
 from protocol import cbor
 from protocol.c509 import der
-from protocol.c509.checks import array, malformed, oid, pairs
+from protocol.c509.checks import byte_string, malformed, members, oid, pairs
 from protocol.c509.extension_values import CODECS
 from protocol.c509.registry import EXTENSIONS
 from protocol.errors import MalformedMessage
@@ -79,11 +79,9 @@ def _extension(kind: Any, item: Any, native: bool) -> Extension:  # noqa: ANN401
         return Extension(number, kind < 0, codec.from_item(item, native))
     if native and oid(kind) in EXTENSIONS.numbers:
         malformed("extension has a registered number")
-    critical = type(item) is list and len(item) == 1
-    value = array(item)[0] if critical else item
-    if type(value) is not bytes:
-        malformed("value of an extension without a number is bytes")
-    return Extension(oid(kind), critical, value)
+    critical = type(item) is list
+    value = members(item, 1, "a critical value")[0] if critical else item
+    return Extension(oid(kind), critical, byte_string(value))
 
 
 def extensions_item(extensions: Iterable[Extension]) -> object:

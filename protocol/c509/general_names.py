@@ -3,7 +3,7 @@
 from typing import Any, Final, NamedTuple
 
 from protocol.c509 import der
-from protocol.c509.checks import array, byte_string, ia5, malformed, oid, pairs
+from protocol.c509.checks import byte_string, ia5, malformed, members, oid, pairs
 from protocol.c509.name import Name
 from protocol.c509.registry import OTHER_NAMES
 
@@ -65,10 +65,8 @@ def _other_name(kind: int, item: Any, *, native: bool) -> str | bytes | tuple[by
         return item
     if kind not in (-1, 0):
         malformed(f"general name type {kind} is not registered")
-    members = array(item)
-    if len(members) != 2:
-        malformed("object identifier and value expected")
-    identifier, value = oid(members[0]), byte_string(members[1])
+    first, second = members(item, 2, "an other name")
+    identifier, value = oid(first), byte_string(second)
     if kind == 0:
         if native and identifier in OTHER_NAMES.numbers:
             malformed("other name has a registered number")

@@ -3,7 +3,7 @@
 from typing import Any, Final, NamedTuple
 
 from protocol.c509 import der
-from protocol.c509.checks import array, byte_string, malformed, uint
+from protocol.c509.checks import array, byte_string, malformed, members, uint
 
 _INT_OCTETS: Final = 8
 """Longest unusedBits‖value that is written as a number."""
@@ -51,16 +51,13 @@ def _numbered(items: list[Any]) -> tuple[Bits | tuple[Bits, Bits], ...]:
     found: list[Bits | tuple[Bits, Bits]] = []
     last = 0
     for item in items:
-        members = [item] if type(item) is int else array(item)
-        if len(members) not in (1, 2) or any(type(member) is not int for member in members):
-            malformed("address or range expected")
         ends: list[Bits] = []
-        for member in members:
-            last += member
+        for step in [item] if type(item) is int else members(item, 2, "a range"):
+            if type(step) is not int:
+                malformed("difference of addresses expected")
+            last += step
             ends.append(_bits(last))
-        found.append(
-            ends[0] if type(item) is int else (ends[0], ends[1]) if len(ends) == 2 else malformed("")
-        )
+        found.append(ends[0] if len(ends) == 1 else (ends[0], ends[1]))
     return tuple(found)
 
 
@@ -68,9 +65,8 @@ def _spelled_out(items: list[Any]) -> tuple[Bits | tuple[Bits, Bits], ...]:
     found: list[Bits | tuple[Bits, Bits]] = []
     for item in items:
         if type(item) is list:
-            if len(item) != 2:
-                malformed("address or range expected")
-            found.append((_checked(item[0]), _checked(item[1])))
+            least, greatest = members(item, 2, "a range")
+            found.append((_checked(least), _checked(greatest)))
         else:
             found.append(_checked(item))
     if not _is_long(tuple(found)):
@@ -104,7 +100,7 @@ def _family(afi: Any, safi: Any, item: Any) -> AddressFamily:  # noqa: ANN401 (c
     if item is None:
         return AddressFamily(afi, safi, None)
     entries = array(item, 1)
-    first = entries[0][0] if type(entries[0]) is list and entries[0] else entries[0]
+    first = members(entries[0], 2, "a range")[0] if type(entries[0]) is list else entries[0]
     return AddressFamily(afi, safi, _numbered(entries) if type(first) is int else _spelled_out(entries))
 
 
@@ -196,10 +192,9 @@ def as_numbers(item: Any) -> AsNumbers:  # noqa: ANN401 (checked here)
     last = 0
     for entry in array(item, 1):
         if type(entry) is list:
-            if len(entry) != 2:
-                malformed("AS number or range expected")
-            least = last + uint(entry[0])
-            last = least + uint(entry[1])
+            start, size = members(entry, 2, "a range")
+            least = last + uint(start)
+            last = least + uint(size)
             found.append((least, last))
         else:
             last += uint(entry)

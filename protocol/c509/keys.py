@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 from protocol.c509 import der
 from protocol.c509.algorithms import EC_PUBLIC_KEY, PUBLIC_KEY_DER, Algorithm, algorithm_to_der
-from protocol.c509.checks import array, malformed, positive_magnitude
+from protocol.c509.checks import malformed, members, positive_magnitude
 
 RSA: Final = 0
 _DEFAULT_EXPONENT: Final = b"\x01\x00\x01"
@@ -88,10 +88,9 @@ def key_from_item(algorithm: int | Algorithm, item: Any) -> bytes:  # noqa: ANN4
         if type(item) is bytes:
             modulus, exponent = item, _DEFAULT_EXPONENT
         else:
-            members = array(item)
-            if len(members) != 2 or members[1] == _DEFAULT_EXPONENT:
-                malformed("an RSA key is a modulus, with an exponent that is not 65537")
-            modulus, exponent = members[0], positive_magnitude(members[1])
+            modulus, exponent = members(item, 2, "an RSA key with its exponent")
+            if positive_magnitude(exponent) == _DEFAULT_EXPONENT:
+                malformed("exponent 65537 is left out")
         return der.sequence(der.unsigned(positive_magnitude(modulus)), der.unsigned(exponent))
     if type(item) is not bytes:
         malformed("public key is not a byte string")

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from protocol import cbor
 from protocol.c509 import der
-from protocol.c509.checks import is_printable, malformed, oid, pairs
+from protocol.c509.checks import byte_string, is_printable, malformed, oid, pairs
 from protocol.c509.registry import ATTRIBUTE_LABELS, ATTRIBUTES, IA5_ATTRIBUTES
 from protocol.cbor import CBORTag
 from protocol.errors import MalformedMessage
@@ -85,9 +85,10 @@ class Name:
         """
         if type(item) is not list:
             return cls(((1, text_from_item(item)),))
-        if len(item) == 2 and item[0] == 1:
+        listed = pairs(item)
+        if len(listed) == 1 and listed[0][0] == 1:
             malformed("a lone common name is written without its array")
-        return cls(tuple(_attribute(kind, value, native=native) for kind, value in pairs(item)))
+        return cls(tuple(_attribute(kind, value, native=native) for kind, value in listed))
 
     @classmethod
     def decode(cls, data: bytes, *, native: bool = True) -> "Name":
@@ -150,15 +151,14 @@ def text_from_item(item: Any) -> str:  # noqa: ANN401 (checked here)
     Raises:
         MalformedMessage: Not text, bytes or tag 48, or not the one form of its text.
     """
-    kind = type(item)
-    if kind is str:
+    if isinstance(item, str):
         if _COMPACT.fullmatch(item):
             malformed("text that has a shorter form")
-        return str(item)
-    if kind is bytes and item:
-        return bytes(item).hex()
-    if kind is CBORTag and item.tag == _MAC_TAG and type(item.value) is bytes:
-        eui = item.value
+        return item
+    if isinstance(item, bytes) and item:
+        return item.hex()
+    if isinstance(item, CBORTag) and item.tag == _MAC_TAG:
+        eui = byte_string(item.value)
         if len(eui) == 6 or (len(eui) == 8 and eui[3:5] != b"\xff\xfe"):
             return eui64_text(eui)
     raise MalformedMessage("text expected")

@@ -20,7 +20,7 @@ from protocol.c509.algorithms import (
     signature_to_der,
 )
 from protocol.c509.certificate import NATIVE, REENCODED, SubjectKey
-from protocol.c509.checks import NotConvertible, byte_string, malformed, positive_magnitude
+from protocol.c509.checks import NotConvertible, byte_string, malformed, members, positive_magnitude
 from protocol.c509.extensions import Extension
 from protocol.c509.name import Name
 from protocol.c509.request_attributes import (
@@ -203,9 +203,7 @@ def decode_request(
     """
     data = b"\x87" + data if sequence else bytes(data)
     item = cbor.decode(data, max_bytes=max_bytes, tags=_TAGS)
-    if type(item) is not list or len(item) != 7:
-        malformed("a certification request is an array of seven")
-    kind, algorithm, subject, key_algorithm, key, listed, proof = item
+    kind, algorithm, subject, key_algorithm, key, listed, proof = members(item, 7, "a certification request")
     if type(kind) is not int or kind not in (NATIVE, REENCODED):
         malformed("certification request type is 2 or 3")
     native = kind == NATIVE
@@ -228,10 +226,8 @@ def decode_request(
 def _proof(algorithm: int | Algorithm, item: Any, *, native: bool) -> tuple[bytes, Recipient | None]:  # noqa: ANN401
     recipient: Recipient | None = None
     if type(item) is list and algorithm in DH_POP:
-        if len(item) != 3:
-            malformed("a static Diffie-Hellman proof is a digest, or has three members")
-        recipient = Name.from_item(item[0], native=native), positive_magnitude(item[1])
-        item = item[2]
+        issuer, serial, item = members(item, 3, "a static Diffie-Hellman proof")
+        recipient = Name.from_item(issuer, native=native), positive_magnitude(serial)
     signature = byte_string(item)
     check_signature(algorithm, signature)
     return signature, recipient

@@ -8,10 +8,10 @@ from protocol.c509 import der
 from protocol.c509.certificate import REENCODED, Certificate, decode_certificate
 from protocol.c509.checks import (
     NotConvertible,
-    array,
     byte_string,
     is_printable,
     malformed,
+    members,
     oid,
     pairs,
     positive_magnitude,
@@ -101,15 +101,11 @@ def _password(item: Any, *, native: bool) -> ChallengePassword:  # noqa: ANN401
 
 
 def _statement(item: Any, *, native: bool) -> PossessionStatement:  # noqa: ANN401
-    members = array(item)
-    if len(members) != 3:
-        malformed("a possession statement has three members")
-    certificate = None if members[2] is None else decode_certificate(byte_string(members[2]))
+    issuer, serial, wrapped = members(item, 3, "a possession statement")
+    certificate = None if wrapped is None else decode_certificate(byte_string(wrapped))
     if certificate is not None and not native and certificate.type != REENCODED:
         malformed("a native certificate in a re-encoded request")
-    return PossessionStatement(
-        Name.from_item(members[0], native=native), positive_magnitude(members[1]), certificate
-    )
+    return PossessionStatement(Name.from_item(issuer, native=native), positive_magnitude(serial), certificate)
 
 
 def attributes_item(attributes: Iterable[RequestAttribute]) -> object:
