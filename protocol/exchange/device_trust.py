@@ -1,0 +1,160 @@
+"""What a device believes: one authority, its registration key, and nobody else.
+
+Everything that comes in is checked here before it changes anything. What does not check is noise:
+somebody else's, garbled or forged, so it is passed over and never ends an exchange.
+"""
+
+from dataclasses import dataclass
+
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from protocol import c509
+from protocol.cose import PublicKey
+from protocol.errors import MalformedMessage, ProblemKind, RequestRejected
+from protocol.exchange.device_effects import Learn, Seen
+from protocol.labels import Operation
+from protocol.path import Authority, verify_authority, verify_leaf
+from protocol.problem import Problem
+from protocol.profiles import Profile
+from protocol.receipt import Receipt, read_verdict, signer_of
+from protocol.signing import Signer
+from protocol.validity import Clock
+
+
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """Who a device is and whom it belongs to: pinned in the factory, or said by a later voucher."""
+
+    device: str
+    """The name that its tier 1 certificate proves."""
+    root: c509.Certificate
+    """The scheme's root."""
+    authority: bytes
+    """Key identifier of the owner's CA, 32 bytes."""
+    epoch: int
+    """Number of owners before this one."""
+
+
+class UnknownRegistrar(Exception):
+    """A verdict names a registration certificate that is not known yet: ask for `crts`."""
+
+
+class Trust:
+    """The authority that a device's voucher names, as far as its certificates are known.
+
+    Args:
+        anchor: Who and whose.
+        seen: How new the newest chain was that this device has verified.
+        chain: That chain as `crts` sent it; None before the first. It is verified again here, and one
+            that no longer holds (expired, damaged) is as good as none.
+        clock: What is known of the time now.
+    """
+
+    def __init__(self, anchor: Anchor, seen: Seen, chain: bytes | None, clock: Clock) -> None:
+        self.anchor = anchor
+        self._seen = seen
+        self._authority: Authority | None = None
+        if chain is not None:
+            try:
+                self._authority = self._verify(chain, clock)
+            except (MalformedMessage, RequestRejected):
+                self._authority = None
+
+    def may_issue(self, label: str) -> bool:
+        """Return whether an authority is known, and its path permits `label`."""
+        return self._authority is not None and label in self._authority.labels
+
+    def learn(self, chain: bytes, clock: Clock) -> Learn:
+        """Take the chain that `crts` brought.
+
+        Raises:
+            MalformedMessage: Not a chain.
+            RequestRejected: Not one of this authority under this root, or older than one seen before.
+        """
+        authority = self._verify(chain, clock)
+        self._authority = authority
+        registration = authority.registration
+        self._seen = Seen(
+            authority.latest_not_before,
+            self._seen.registration if registration is None else registration.not_before,
+        )
+        return Learn(chain, self._seen)
+
+    def _verify(self, chain: bytes, clock: Clock) -> Authority:
+        authority = verify_authority(
+            c509.decode_chain(chain),
+            root=self.anchor.root,
+            authority=self.anchor.authority,
+            clock=clock.at_least(self._seen.chain),
+        )
+        registration = authority.registration
+        if authority.latest_not_before < self._seen.chain or (
+            registration is not None and registration.not_before < self._seen.registration
+        ):
+            raise RequestRejected(ProblemKind.SIGNER_SUPERSEDED, "an older chain than was seen before")
+        return authority
+
+    def check_certificate(
+        self, encoded: bytes, profile: Profile, new_key: Signer, clock: Clock
+    ) -> c509.Certificate:
+        """Return the certificate in `encoded` if it is the one this device asked for.
+
+        Raises:
+            MalformedMessage: Not a certificate, or not in the encoding that thumbprints are taken of.
+            RequestRejected: For another key or name, by another issuer, or not as the profile says.
+        """
+        if self._authority is None:
+            raise RequestRejected(ProblemKind.UNEXPECTED, "no authority is known yet")
+        certificate = c509.decode_certificate(encoded)
+        if public_key_of(certificate) != new_key.public_key:
+            raise RequestRejected(ProblemKind.BAD_KEY, "a certificate for another key")
+        name = verify_leaf(certificate, self._authority, profile, clock.at_least(self._seen.chain))
+        if name != self.anchor.device:
+            raise RequestRejected(ProblemKind.WRONG_SUBJECT, "a certificate for another device")
+        # One certificate has several type 3 encodings, all with the same signature; whoever is in the
+        # middle may swap them, and then our thumbprint of it would be nobody else's.
+        if certificate.type == 3 and c509.from_der(certificate.to_der(), compress=True).encoded != encoded:
+            raise MalformedMessage("a type 3 certificate has compressed points here")
+        return certificate
+
+    def read_verdict(self, data: bytes, *, request: bytes, label: str, op: Operation) -> Receipt | Problem:
+        """Return what the authority says, in its own words, to `request`.
+
+        Raises:
+            UnknownRegistrar: Signed by a key whose certificate is not known yet.
+            MalformedMessage: Not a verdict.
+            RequestRejected: Not signed by the registration key, or about something else.
+        """
+        thumbprint = signer_of(data)
+        registration = None if self._authority is None else self._authority.registration
+        if registration is None or c509.thumbprint(registration.encoded) != thumbprint:
+            raise UnknownRegistrar
+        return read_verdict(
+            data,
+            _verification_key(registration),
+            request=request,
+            authority=self.anchor.authority,
+            label=label,
+            op=op,
+        )
+
+
+def public_key_of(certificate: c509.Certificate) -> bytes:
+    """Return a certificate's public key as `Signer.public_key` is: compressed point, or Ed25519's bytes.
+
+    Raises:
+        MalformedMessage: Not on its curve.
+        RequestRejected: Not a key that can sign here.
+    """
+    key = _verification_key(certificate)
+    if isinstance(key, ed25519.Ed25519PublicKey):
+        return key.public_bytes_raw()
+    return key.public_bytes(Encoding.X962, PublicFormat.CompressedPoint)
+
+
+def _verification_key(certificate: c509.Certificate) -> PublicKey:
+    key = certificate.load_public_key()
+    if not isinstance(key, (ec.EllipticCurvePublicKey, ed25519.Ed25519PublicKey)):
+        raise RequestRejected(ProblemKind.BAD_KEY, "a key that no profile uses")
+    return key
