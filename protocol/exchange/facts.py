@@ -11,6 +11,7 @@ from typing import Protocol
 
 from protocol.cose import Algorithm
 from protocol.labels import Domain
+from protocol.problem import Problem
 
 
 class CertificateState(StrEnum):
@@ -111,3 +112,84 @@ class Signers(Protocol):
     async def save_counters(self, counters: Mapping[CertificateRef, int]) -> None:
         """Keep these marks durably, in one transaction; a mark is never lowered."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceFacts:
+    """One device of the inventory."""
+
+    id: int
+    """The store's own number."""
+    name: str
+    client_id: str
+    epoch: int
+    """Owner number of the voucher by which the device came here."""
+    entitled: frozenset[str]
+    """Labels that it may have."""
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateFacts:
+    """One certificate as the store knows it: a signer, or what is to be confirmed or revoked."""
+
+    id: int
+    """The store's own number."""
+    device: DeviceFacts
+    ref: CertificateRef
+    label: str
+    state: CertificateState
+    is_parent_alive: bool
+    """Whether the certificate that opened the door for it is current, and not over; True for tier 1."""
+    not_before: int
+    not_after: int | None
+    algorithm: Algorithm
+    public_key: bytes
+    encoded: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFacts:
+    """Who had a public key certified, or is about to."""
+
+    authority: bytes
+    label: str
+    device_id: int
+    signer_id: int | None
+    """None: the key came with the device."""
+    state: CertificateState | None
+    """Of its certificate; None: only the intent is there, its certificate was never released."""
+    not_after: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class RememberedCertificate:
+    """These very bytes were asked before, and this was given."""
+
+    encoded: bytes
+    state: CertificateState
+    not_after: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class RememberedRefusal:
+    """These very bytes were asked before, and refused for good."""
+
+    encoded: bytes
+    """COSE_Sign1 by the registration key."""
+    problem: Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What was found for one `Lookup`."""
+
+    signer: CertificateFacts | None = None
+    registered: DeviceFacts | None = None
+    """For a signer sent by value: the device of that maker and name."""
+    has_bootstrap: bool = False
+    """For a signer sent by value: whether a bootstrap certificate of that device is known already."""
+    answer: RememberedCertificate | RememberedRefusal | None = None
+    key: KeyFacts | None = None
+    target: CertificateFacts | None = None
+    wait: float | None = None
+    """Seconds until the quotas of source and signer allow more work; None: now."""

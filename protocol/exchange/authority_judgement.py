@@ -1,0 +1,157 @@
+"""Judging one request: which order it becomes, or which refusal.
+
+The judgement is made before the signatures are verified (it costs less), and counts only if they are good.
+"""
+
+from dataclasses import dataclass
+
+from protocol import c509
+from protocol.cose import Algorithm
+from protocol.errors import ProblemKind, RequestRejected
+from protocol.exchange import authority_rules as rules
+from protocol.exchange.authority_effects import Ask, Confirm, Issue, NewSigner, Order, Refuse, Revoke
+from protocol.exchange.facts import CertificateFacts, CertificateState, Facts
+from protocol.exchange.request import KEY_ALGORITHMS, Confirmation, Payload, Revocation
+from protocol.labels import Operation, Tier
+from protocol.path import Authority, check_profile
+from protocol.problem import Problem
+from protocol.profiles import PROFILES, Profile
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The authority behind one label."""
+
+    authority: bytes
+    """Key identifier of the issuing CA, 32 bytes."""
+    profile: Profile
+    makers: tuple[Authority, ...] = ()
+    """Whose bootstrap certificates are taken by value; verified when they were read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bootstrap:
+    """A signer that came by value and says it is of this maker."""
+
+    certificate: c509.Certificate
+    maker: Authority
+    label: str
+    name: str
+
+
+def usable_key(certificate: c509.Certificate) -> tuple[Algorithm, bytes]:
+    """Return a certificate's algorithm and compressed key; RequestRejected BAD_KEY if it has none."""
+    for algorithm, number in KEY_ALGORITHMS.items():
+        if certificate.public_key_algorithm == number:
+            return algorithm, rules.compressed(number, certificate.public_key)
+    raise RequestRejected(ProblemKind.BAD_KEY, "unknown key algorithm")
+
+
+def read_bootstrap(encoded: bytes, place: Place) -> Bootstrap | None:
+    """Return the signer that came by value, if it says it is by a maker who may open this door.
+
+    Raises:
+        MalformedMessage: No certificate.
+        RequestRejected: It has not the shape of its profile.
+    """
+    certificate = c509.decode_certificate(encoded)
+    for maker in place.makers:
+        if certificate.issuer_name != maker.certificate.subject:
+            continue
+        for label in place.profile.opened_by:
+            profile = PROFILES[label]
+            if profile.tier is Tier.BOOTSTRAPPING and label in maker.labels:
+                return Bootstrap(certificate, maker, label, check_profile(certificate, profile))
+    return None
+
+
+def judge(
+    ask: Ask, place: Place, payload: Payload, signer: CertificateFacts, facts: Facts, now: int
+) -> Order | Refuse:
+    """Return what becomes of a request by a known signer, if its signatures turn out to be good."""
+    authority, profile = place.authority, place.profile
+    try:
+        rules.check_signer(signer, profile, ask.op, now)
+        match payload:
+            case Confirmation() as confirmation:
+                if not _is_repeated_failure(confirmation, facts.target, signer):
+                    rules.check_signer_state(signer)
+                target = rules.check_confirmation(confirmation, facts.target, signer, authority, profile)
+                return Confirm(ask, signer, target, confirmation.status)
+            case Revocation() as revocation:
+                target = rules.check_revocation(revocation, facts.target, signer, authority, profile)
+                if target.state is not CertificateState.REVOKED:
+                    rules.check_signer_state(signer)
+                return Revoke(ask, signer, target, revocation.reason)
+            case c509.CertificationRequest() as request:
+                return _judge_issue(ask, profile, signer, request, facts, now)
+    except RequestRejected as error:
+        return Refuse(ask, Problem.of(error), signer.device, signer, _alarm(ask, signer, facts))
+
+
+def _judge_issue(
+    ask: Ask,
+    profile: Profile,
+    signer: CertificateFacts,
+    request: c509.CertificationRequest,
+    facts: Facts,
+    now: int,
+) -> Issue:
+    # A request signed again for a certificate that has retired its signer in the meantime is no news.
+    is_known = rules.is_repeat(facts.key, ask.authority, ask.label, signer) and rules.has_certificate(
+        facts.key, now
+    )
+    if not (is_known and signer.state is CertificateState.SUPERSEDED):
+        rules.check_signer_state(signer)
+    algorithm, public_key, key_hash = rules.key_of_request(request)
+    rules.check_request(request, algorithm, profile, signer.device)
+    rules.check_key(facts.key, ask.authority, ask.label, signer, now)
+    is_first_use = signer.state is CertificateState.PENDING
+    return Issue(ask, profile, signer, public_key, algorithm, key_hash, is_first_use)
+
+
+def _is_repeated_failure(
+    confirmation: Confirmation, target: CertificateFacts | None, signer: CertificateFacts
+) -> bool:
+    """Whether a device says again that it could not install the certificate that it signs with."""
+    return (
+        confirmation.status != 0
+        and target is not None
+        and target.id == signer.id
+        and signer.state is CertificateState.VOID
+    )
+
+
+def _alarm(ask: Ask, signer: CertificateFacts, facts: Facts) -> str:
+    """Say why a refused request is alarming: a retired key signed something new."""
+    if signer.state is not CertificateState.SUPERSEDED or ask.op is Operation.CONF:
+        return ""
+    if rules.is_repeat(facts.key, ask.authority, ask.label, signer):
+        return ""  # an old request, perhaps with its signature turned inside out
+    return "a superseded key signed a new request"
+
+
+def judge_bootstrap(
+    ask: Ask, profile: Profile, request: Payload, bootstrap: Bootstrap, facts: Facts, now: int
+) -> Issue:
+    """Return what becomes of a request whose signer came by value, if all signatures are good.
+
+    Raises:
+        RequestRejected: Nothing; why not.
+    """
+    certificate, device = bootstrap.certificate, facts.registered
+    assert isinstance(request, c509.CertificationRequest)
+    if device is None:
+        raise RequestRejected(ProblemKind.NOT_ENTITLED, "the device is not in the inventory")
+    if facts.has_bootstrap:
+        raise RequestRejected(ProblemKind.WRONG_SIGNER, "another bootstrap certificate is registered")
+    if rules.is_over(certificate.not_after, now):
+        raise RequestRejected(ProblemKind.SIGNER_EXPIRED, "the bootstrap certificate has expired")
+    if now < certificate.not_before:
+        raise RequestRejected(ProblemKind.SIGNER_NOT_YET_VALID, "the bootstrap certificate is not yet valid")
+    algorithm, public_key, key_hash = rules.key_of_request(request)
+    rules.check_request(request, algorithm, profile, device)
+    if facts.key is not None:
+        raise RequestRejected(ProblemKind.KEY_USED, "this key was certified before")
+    signer = NewSigner(device, bootstrap.label, bootstrap.maker.key_id, certificate)
+    return Issue(ask, profile, signer, public_key, algorithm, key_hash)
