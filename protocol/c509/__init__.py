@@ -23,7 +23,9 @@ from protocol.c509.extension_values import (
 from protocol.c509.extensions import Extension
 from protocol.c509.general_names import GeneralName
 from protocol.c509.ip_resources import AddressFamily
+from protocol.c509.issuance import build_certificate, key_identifier
 from protocol.c509.name import Name
+from protocol.c509.private_key import C509Pem, C509PrivateKey, decode_pem, decode_private_key
 from protocol.c509.registry import (
     AttributeType,
     ExtensionId,
@@ -34,26 +36,39 @@ from protocol.c509.registry import (
 )
 from protocol.c509.request import CertificationRequest, TbsRequest, decode_request, request_from_der
 from protocol.c509.request_attributes import ChallengePassword, PossessionStatement, RequestAttribute
+from protocol.c509.template import (
+    ANY,
+    ExtensionTemplate,
+    NameAttributeTemplate,
+    RequestTemplate,
+    UnfinishedValue,
+    decode_template,
+)
 from protocol.c509.x509 import from_der
 
 __all__ = [
+    "ANY",
     "NATIVE",
     "REENCODED",
     "AddressFamily",
     "Algorithm",
     "AttributeType",
     "AuthorityKeyIdentifier",
+    "C509Pem",
+    "C509PrivateKey",
     "Certificate",
     "CertificationRequest",
     "ChallengePassword",
     "DistributionPoint",
     "Extension",
     "ExtensionId",
+    "ExtensionTemplate",
     "GeneralName",
     "GeneralNameType",
     "KeyPurpose",
     "KeyUsage",
     "Name",
+    "NameAttributeTemplate",
     "NameConstraints",
     "NotConvertible",
     "PolicyConstraints",
@@ -62,15 +77,22 @@ __all__ = [
     "PublicKeyAlgorithm",
     "RequestAttribute",
     "RequestAttributeType",
+    "RequestTemplate",
     "SignatureAlgorithm",
     "TbsCertificate",
     "TbsRequest",
+    "UnfinishedValue",
+    "build_certificate",
     "decode_certificate",
     "decode_certificate_sequence",
     "decode_chain",
+    "decode_pem",
+    "decode_private_key",
     "decode_request",
+    "decode_template",
     "encode_chain",
     "from_der",
+    "key_identifier",
     "request_from_der",
     "thumbprint",
 ]

@@ -165,19 +165,24 @@ class TbsCertificate(SubjectKey):
         Raises:
             MalformedMessage: The public key has to be decompressed and is not on the curve.
         """
-        encoded = self._tbs_der
-        if encoded is None:
-            encoded = x509_writer.tbs_certificate(
-                serial=self.serial,
-                signature_algorithm=self.signature_algorithm,
-                issuer=self.issuer_name,
-                not_before=self.not_before,
-                not_after=self.not_after,
-                subject=self.subject,
-                spki=self.spki_der,
-                extensions=self.extensions,
-            )
-            object.__setattr__(self, "_tbs_der", encoded)
+        return self._tbs_der or self.keep_tbs_der(self.spki_der)
+
+    def keep_tbs_der(self, spki: bytes) -> bytes:
+        """Return `tbs_der` for this SubjectPublicKeyInfo and remember it.
+
+        For an issuer, who has the uncompressed point at hand: nobody has to compute it again.
+        """
+        encoded = x509_writer.tbs_certificate(
+            serial=self.serial,
+            signature_algorithm=self.signature_algorithm,
+            issuer=self.issuer_name,
+            not_before=self.not_before,
+            not_after=self.not_after,
+            subject=self.subject,
+            spki=spki,
+            extensions=self.extensions,
+        )
+        object.__setattr__(self, "_tbs_der", encoded)
         return encoded
 
     @property

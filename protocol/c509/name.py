@@ -157,7 +157,7 @@ def text_from_item(item: Any) -> str:  # noqa: ANN401 (checked here)
         return item
     if isinstance(item, bytes) and item:
         return item.hex()
-    if isinstance(item, CBORTag) and item.tag == _MAC_TAG:
+    if type(item) is CBORTag and item.tag == _MAC_TAG:
         eui = byte_string(item.value)
         if len(eui) == 6 or (len(eui) == 8 and eui[3:5] != b"\xff\xfe"):
             return eui64_text(eui)
