@@ -10,7 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+
 from protocol import c509
+from protocol.c509 import der
 from protocol.cose import Algorithm, PublicKey, is_signature_valid
 from protocol.errors import ProblemKind, RequestRejected
 from protocol.exchange.request import KEY_ALGORITHMS, SIGNATURE_ALGORITHMS
@@ -45,7 +48,20 @@ class Authority:
     @property
     def public_key(self) -> PublicKey:
         """The key that certificates of this authority verify with."""
-        return self.certificate.load_public_key()
+        return verification_key(self.certificate)
+
+
+def verification_key(certificate: c509.Certificate) -> PublicKey:
+    """Return the key in `certificate`, if signatures of it are taken here.
+
+    Raises:
+        MalformedMessage: Not on its curve.
+        RequestRejected: A key that no profile uses (RSA, another curve); BAD_KEY.
+    """
+    key = certificate.load_public_key()
+    if not isinstance(key, (ec.EllipticCurvePublicKey, ed25519.Ed25519PublicKey)):
+        raise RequestRejected(ProblemKind.BAD_KEY, "a key that no profile uses")
+    return key
 
 
 def is_issued_by(certificate: c509.Certificate, issuer: c509.Certificate) -> bool:
@@ -56,7 +72,7 @@ def is_issued_by(certificate: c509.Certificate, issuer: c509.Certificate) -> boo
     if algorithm is None:
         return False
     return is_signature_valid(
-        issuer.load_public_key(), algorithm, certificate.signature, certificate.signed_bytes
+        verification_key(issuer), algorithm, certificate.signature, certificate.signed_bytes
     )
 
 
@@ -99,7 +115,7 @@ def verify_authority(
         permitted = labels_of_policies(policies_of(certificate))
         labels = permitted if labels is None else labels & permitted
     _check_ca(root, cas_below=len(path))
-    key_id = key_identifier(path[0].load_public_key())
+    key_id = key_identifier(verification_key(path[0]))
     if authority is not None and key_id != authority:
         raise RequestRejected(ProblemKind.WRONG_SIGNER, "another authority than the voucher names")
     if registration is not None:
@@ -161,14 +177,15 @@ def check_profile(certificate: c509.Certificate, profile: Profile) -> str:
             ProblemKind.WRONG_SIGNER, "an end entity's certificate has no basic constraints"
         )
     name = certificate.subject.cn
-    if name is None:
+    if name is None or len(certificate.subject.attributes) != 1:
         raise RequestRejected(ProblemKind.WRONG_SUBJECT, "a device is named by a lone common name")
     return profile.naming.check(name)
 
 
 def policies_of(certificate: c509.Certificate) -> tuple[str, ...]:
-    """Return the dotted OIDs of the certificate's policies."""
-    return c509.policy_oids(certificate)
+    """Return the dotted OIDs of the certificate's policies; registered ones are none of ours."""
+    policies: tuple[c509.PolicyInformation, ...] = certificate.extension(CERTIFICATE_POLICIES) or ()
+    return tuple(der.oid_to_text(found.policy) for found in policies if isinstance(found.policy, bytes))
 
 
 def _check_ca(certificate: c509.Certificate, *, cas_below: int) -> None:

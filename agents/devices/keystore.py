@@ -108,6 +108,11 @@ class KeyStore:
             self._credentials[label] = Credential(self._load_key(label, current.key), current.certificate)
         return self._credentials[label]
 
+    def current_certificate(self, label: str) -> bytes | None:
+        """Return the certificate of `current`; needs no passphrase."""
+        current = self._record(label).current
+        return None if current is None or current.epoch != self._trust.epoch else current.certificate
+
     def pending(self, label: str) -> Pending | None:
         """Return what was begun and not ended; None where nothing was, or for an owner before."""
         pending = self._record(label).pending

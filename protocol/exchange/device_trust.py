@@ -6,7 +6,7 @@ somebody else's, garbled or forged, so it is passed over and never ends an excha
 
 from dataclasses import dataclass
 
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from protocol import c509
@@ -14,7 +14,7 @@ from protocol.cose import PublicKey
 from protocol.errors import MalformedMessage, ProblemKind, RequestRejected
 from protocol.exchange.device_effects import Learn, Seen
 from protocol.labels import Operation
-from protocol.path import Authority, verify_authority, verify_leaf
+from protocol.path import Authority, verification_key, verify_authority, verify_leaf
 from protocol.problem import Problem
 from protocol.profiles import Profile
 from protocol.receipt import Receipt, read_verdict, signer_of
@@ -64,6 +64,11 @@ class Trust:
     def may_issue(self, label: str) -> bool:
         """Return whether an authority is known, and its path permits `label`."""
         return self._authority is not None and label in self._authority.labels
+
+    @property
+    def public_key(self) -> PublicKey | None:
+        """The authority's own key, which may name the next owner; None where it is not known."""
+        return None if self._authority is None else self._authority.public_key
 
     def learn(self, chain: bytes, clock: Clock) -> Learn:
         """Take the chain that `crts` brought.
@@ -132,7 +137,7 @@ class Trust:
             raise UnknownRegistrar
         return read_verdict(
             data,
-            _verification_key(registration),
+            verification_key(registration),
             request=request,
             authority=self.anchor.authority,
             label=label,
@@ -147,14 +152,7 @@ def public_key_of(certificate: c509.Certificate) -> bytes:
         MalformedMessage: Not on its curve.
         RequestRejected: Not a key that can sign here.
     """
-    key = _verification_key(certificate)
+    key = verification_key(certificate)
     if isinstance(key, ed25519.Ed25519PublicKey):
         return key.public_bytes_raw()
     return key.public_bytes(Encoding.X962, PublicFormat.CompressedPoint)
-
-
-def _verification_key(certificate: c509.Certificate) -> PublicKey:
-    key = certificate.load_public_key()
-    if not isinstance(key, (ec.EllipticCurvePublicKey, ed25519.Ed25519PublicKey)):
-        raise RequestRejected(ProblemKind.BAD_KEY, "a key that no profile uses")
-    return key
