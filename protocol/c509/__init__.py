@@ -13,18 +13,14 @@ from protocol.c509.certificate import (
     thumbprint,
 )
 from protocol.c509.checks import NotConvertible
-from protocol.c509.extension_values import (
-    AuthorityKeyIdentifier,
-    DistributionPoint,
-    NameConstraints,
-    PolicyConstraints,
-    PolicyInformation,
-)
 from protocol.c509.extensions import Extension
 from protocol.c509.general_names import GeneralName
 from protocol.c509.ip_resources import AddressFamily
 from protocol.c509.issuance import build_certificate, key_identifier
+from protocol.c509.location_values import DistributionPoint
 from protocol.c509.name import Name
+from protocol.c509.name_values import AuthorityKeyIdentifier, NameConstraints
+from protocol.c509.policy_values import PolicyConstraints, PolicyInformation
 from protocol.c509.private_key import C509Pem, C509PrivateKey, decode_pem, decode_private_key
 from protocol.c509.registry import (
     AttributeType,
