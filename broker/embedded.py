@@ -17,19 +17,21 @@ from typing import Final
 
 import anyio
 from amqtt.session import Session
-from anyio.abc import ByteStream, Listener, SocketAttribute, SocketStream, TaskGroup
+from anyio.abc import ByteStream, SocketAttribute, SocketListener, TaskGroup
 from anyio.streams.tls import TLSStream
 
 from broker.access import Identity, Role
 from broker.connection import BrokerAddress
-from broker.front_door import Admission, Counters, FrontDoor, Secure
+from broker.front_door import CONNECT_SECONDS, FrontDoor, Secure
 from broker.link import Link
+from broker.router import Admission, Counters
 from broker.topics import check_client_id
 from protocol.errors import MalformedMessage
 
 MAX_CONNECTIONS: Final = 2000
 """Open connections, about 90 KiB each over TLS: what one Python process serves before it needs mosquitto."""
-BACKLOG: Final = 128
+BACKLOG: Final = 1024
+"""Connections that wait to be accepted: a whole fleet comes back at once after a power cut."""
 _ACCEPT_PAUSE: Final = 0.1
 """Seconds before accepting again after the system refused (no file descriptors left)."""
 
@@ -120,7 +122,10 @@ class EmbeddedBroker:
 
     def disconnect(self, client_id: str) -> bool:
         """Close a device's connection, say because its certificate was revoked; return whether it had one."""
-        return self._door.disconnect(client_id)
+        client = self._door.clients.get(client_id)
+        if client is not None:
+            client.scope.cancel()
+        return client is not None
 
 
 def _admission(passwords: _Passwords, identify: Identify, link: Link, session: Session) -> Admission | None:
@@ -149,6 +154,7 @@ async def serve(
     service_password: str,
     reader_password: str | None = None,
     max_connections: int = MAX_CONNECTIONS,
+    connect_seconds: float = CONNECT_SECONDS,
     expose: bool = False,
 ) -> AsyncIterator[EmbeddedBroker]:
     """Run a broker; the body runs once every socket is bound.
@@ -160,6 +166,7 @@ async def serve(
         service_password: Opens the service's rights to user name `service`: a fresh random token.
         reader_password: Likewise for user name `reader`; None leaves nobody to read verified messages.
         max_connections: More are closed at once.
+        connect_seconds: Until when a connection has shown who it is.
         expose: Listen on other addresses than loopback's. This broker is not hardened for that yet.
 
     Raises:
@@ -182,7 +189,9 @@ async def serve(
         logging.getLogger(name).setLevel(logging.ERROR)
     passwords = _Passwords(service_password, reader_password)
     door = FrontDoor(
-        lambda link, session: _admission(passwords, identify, link, session), max_connections=max_connections
+        lambda link, session: _admission(passwords, identify, link, session),
+        max_connections=max_connections,
+        connect_seconds=connect_seconds,
     )
     broker = EmbeddedBroker(door, service_password)
     try:
@@ -217,6 +226,7 @@ async def _listen(
 
     listeners = (await anyio.create_tcp_listener(local_host=host, local_port=port, backlog=BACKLOG)).listeners
     for listener in listeners:
+        assert isinstance(listener, SocketListener)
         tasks.start_soon(_accept, tasks, listener, door, secure if context else None)
     address = listeners[0].extra(SocketAttribute.local_address)  # noqa: S610 (anyio's, not Django's)
     return str(address[0]), int(address[1])
@@ -224,7 +234,7 @@ async def _listen(
 
 async def _accept(
     tasks: TaskGroup,
-    listener: Listener[SocketStream],
+    listener: SocketListener,
     door: FrontDoor,
     secure: Secure | None,
 ) -> None:

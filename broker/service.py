@@ -5,6 +5,7 @@ import random
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from secrets import token_hex
 from typing import Any, Final
 
 import anyio
@@ -20,8 +21,8 @@ from protocol.problem import Problem
 
 MAX_IN_WORK: Final = 256
 """Requests in work per service: a second's worth of enrollments; whatever is beyond would only wait."""
-MAX_MESSAGES_IN_WORK: Final = 4096
-"""Signed messages handed to the verifier and not yet taken: a few batches of its own queue."""
+MAX_WAITING_MESSAGES: Final = 4096
+"""Signed messages that the verifier has not taken yet: a fifth of a second of its work, 2 MiB."""
 RETRY_AFTER: Final = 2.0
 """Seconds that a device is asked to wait when there is no room, or when we failed."""
 MAX_MESSAGE_BYTES: Final = 16384
@@ -85,14 +86,14 @@ class Service:
         messages: MessageHandler | None,
         tasks: TaskGroup,
         max_in_work: int,
-        max_messages_in_work: int,
+        max_waiting_messages: int,
     ) -> None:
         self.counters = Counters()
         self._handler = handler
         self._messages = messages
         self._tasks = tasks
         self._room = max_in_work
-        self._message_room = max_messages_in_work
+        self._inbox, self._outlet = anyio.create_memory_object_stream[InboundMessage](max_waiting_messages)
         self._connection: Connection | None = None
 
     @property
@@ -216,24 +217,25 @@ class Service:
     def _received_message(self, topic: str, payload: bytes) -> None:
         self.counters.messages += 1
         client_id, stream = topics.parse_message(topic)
-        if self._message_room <= 0 or len(payload) > MAX_MESSAGE_BYTES:
-            # The broker has acknowledged it, so nobody can be told; readings are repeated or missed.
-            self.counters.dropped += 1
+        if len(payload) > MAX_MESSAGE_BYTES:
+            self.counters.ignored += 1
             return
-        self._message_room -= 1
-        self._tasks.start_soon(
-            self._hand_over, InboundMessage(stream, payload, f"mqtt:{client_id}", client_id)
-        )
-
-    async def _hand_over(self, message: InboundMessage) -> None:
-        assert self._messages is not None
         try:
-            await self._messages(message)
-        except Exception:  # noqa: BLE001 (as above)
-            self.counters.faults += 1
-            _log.exception("message handler failed on %s from %s", message.stream, message.source)
-        finally:
-            self._message_room += 1
+            self._inbox.send_nowait(InboundMessage(stream, payload, f"mqtt:{client_id}", client_id))
+        except anyio.WouldBlock:
+            # The broker has acknowledged it, so nobody can be slowed or told.
+            self.counters.dropped += 1
+
+    async def hand_over_messages(self) -> None:
+        """Give messages to the verifier in the order in which they came."""
+        async with self._inbox, self._outlet:
+            async for message in self._outlet:
+                assert self._messages is not None
+                try:
+                    await self._messages(message)
+                except Exception:  # noqa: BLE001 (as above)
+                    self.counters.faults += 1
+                    _log.exception("message handler failed on %s from %s", message.stream, message.source)
 
 
 @asynccontextmanager
@@ -241,12 +243,12 @@ async def serve_authority(
     handler: Handler | None,
     *,
     broker: BrokerAddress,
-    client_id: str = "authority",
+    client_id: str | None = None,
     labels: Collection[str] | None = None,
     messages: MessageHandler | None = None,
     share: str | None = None,
     max_in_work: int = MAX_IN_WORK,
-    max_messages_in_work: int = MAX_MESSAGES_IN_WORK,
+    max_waiting_messages: int = MAX_WAITING_MESSAGES,
 ) -> AsyncIterator[Service]:
     """Answer requests and take signed messages that come over a broker.
 
@@ -256,14 +258,17 @@ async def serve_authority(
     Args:
         handler: The authority's door; None for a verifier alone.
         broker: Which broker, and how it knows us.
-        client_id: Differs between services of one broker; a second one with the same ends the first.
+        client_id: Differs between services of one broker. None makes one up that nobody can guess, and
+            so nobody can take: on many brokers the second client with an id ends the first.
         labels: What this authority answers; None means every label. Others' requests are not even
             delivered, so several authorities can share one broker.
-        messages: The verifier's door; None leaves signed messages to others.
+        messages: The verifier's door, which takes a message quickly and verifies it later; None leaves
+            signed messages to others.
         share: Name of an MQTT 5 shared subscription: services with the same name share the work. The
             embedded broker has none.
         max_in_work: Requests in work; more are refused at once with OVERLOADED and a retry-after.
-        max_messages_in_work: Messages in work; more are dropped and counted.
+        max_waiting_messages: Messages that `messages`, awaited for one after the other, has not taken yet;
+            more are dropped and counted.
 
     Raises:
         Unreachable: The broker cannot be reached, or refuses us, at the start.
@@ -281,8 +286,9 @@ async def serve_authority(
         filters = [f"$share/{share}/{each}" for each in filters]
     try:
         async with anyio.create_task_group() as tasks:
-            service = Service(handler, messages, tasks, max_in_work, max_messages_in_work)
-            await tasks.start(service.run, broker, client_id, filters)
+            service = Service(handler, messages, tasks, max_in_work, max_waiting_messages)
+            tasks.start_soon(service.hand_over_messages)
+            await tasks.start(service.run, broker, client_id or f"service-{token_hex(8)}", filters)
             yield service
             tasks.cancel_scope.cancel()
     except BaseExceptionGroup as group:
