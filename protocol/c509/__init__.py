@@ -8,10 +8,8 @@ from protocol.c509.certificate import (
     TbsCertificate,
     decode_certificate,
     decode_certificate_sequence,
-    decode_chain,
-    encode_chain,
-    thumbprint,
 )
+from protocol.c509.chain import chain_from_item, decode_chain, encode_chain, thumbprint
 from protocol.c509.checks import NotConvertible
 from protocol.c509.extensions import Extension
 from protocol.c509.general_names import GeneralName
@@ -40,7 +38,7 @@ from protocol.c509.template import (
     UnfinishedValue,
     decode_template,
 )
-from protocol.c509.x509 import from_der
+from protocol.c509.x509 import from_der, is_canonical
 
 __all__ = [
     "ANY",
@@ -79,6 +77,7 @@ __all__ = [
     "TbsRequest",
     "UnfinishedValue",
     "build_certificate",
+    "chain_from_item",
     "decode_certificate",
     "decode_certificate_sequence",
     "decode_chain",
@@ -88,6 +87,7 @@ __all__ = [
     "decode_template",
     "encode_chain",
     "from_der",
+    "is_canonical",
     "key_identifier",
     "request_from_der",
     "thumbprint",

@@ -26,7 +26,8 @@ from protocol.c509.algorithms import (
     algorithm_item,
     algorithm_to_der,
 )
-from protocol.c509.certificate import MAX_CHAIN_BYTES, Certificate, chain_from_item, encode_chain
+from protocol.c509.certificate import Certificate
+from protocol.c509.chain import MAX_CHAIN_BYTES, chain_from_item, encode_chain
 from protocol.c509.checks import byte_string, malformed, members
 
 PRIVATE_KEY_OCTETS: Final = 0

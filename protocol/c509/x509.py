@@ -44,6 +44,23 @@ def from_der(data: bytes, *, compress: bool = True) -> Certificate:
     return certificate
 
 
+def is_canonical(certificate: Certificate) -> bool:
+    """Return whether the encoding is the one that this library makes, of several that mean the same.
+
+    A re-encoded certificate's points may travel compressed or not, and registered extensions, algorithms
+    and names may be spelled out; a native one's point may have the octets of a re-encoded one.
+
+    Raises:
+        MalformedMessage: The public key has to be decompressed and is not on the curve.
+    """
+    if certificate.type != REENCODED:
+        return certificate.public_key_bytes == certificate.public_key
+    try:
+        return from_der(certificate.to_der()).encoded == certificate.encoded
+    except NotConvertible:
+        return False
+
+
 def public_key_from_der(data: bytes, *, compress: bool) -> tuple[int | Algorithm, bytes]:
     """Return algorithm and field of a SubjectPublicKeyInfo.
 
