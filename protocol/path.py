@@ -169,8 +169,8 @@ def check_profile(certificate: c509.Certificate, profile: Profile) -> str:
         raise RequestRejected(ProblemKind.BAD_KEY, f"no key for {profile.label}")
     if certificate.key_usage != profile.key_usage:
         raise RequestRejected(ProblemKind.WRONG_SIGNER, f"other key usages than {profile.label} has")
-    usages = certificate.extension(EXTENDED_KEY_USAGE)
-    if tuple(usages if isinstance(usages, (tuple, list)) else ()) != profile.extended_key_usage:
+    usages: tuple[int | bytes, ...] = certificate.extension(EXTENDED_KEY_USAGE) or ()
+    if usages != profile.extended_key_usage:
         raise RequestRejected(ProblemKind.WRONG_SIGNER, f"other extended key usages than {profile.label} has")
     if certificate.extension(BASIC_CONSTRAINTS) is not None:
         raise RequestRejected(
