@@ -24,6 +24,7 @@ __all__ = [
     "decode_array",
     "decode_map",
     "encode",
+    "encode_bytes",
     "undefined",
 ]
 
@@ -166,6 +167,11 @@ def encode(item: object) -> bytes:
         RFC 8949 §4.2.1.
     """
     return cbor2.dumps(_ordered(item))
+
+
+def encode_bytes(data: bytes) -> bytes:
+    """Return `encode(data)` of one byte string, without looking into it: it is what signatures are over."""
+    return cbor2.dumps(data)
 
 
 def _ordered(item: object) -> object:

@@ -28,6 +28,8 @@ _C5T: Final = 22
 _C5C: Final = 25
 _SHA256_64: Final = -15
 """COSE algorithm number of SHA-256 truncated to 64 bits (RFC 9054 §3.1)."""
+_SIGNATURE1: Final = b"\x84\x6aSignature1"
+"""How a Sig_structure begins: an array of four, the first a text."""
 THUMBPRINT_BYTES: Final = 8
 MAX_KID_BYTES: Final = 32
 
@@ -98,7 +100,14 @@ class Sign1:
 
 def signature_input(protected: bytes, external_aad: bytes, payload: bytes) -> bytes:
     """Return the Sig_structure of a COSE_Sign1 (RFC 9052 §4.4)."""
-    return cbor.encode(["Signature1", protected, external_aad, payload])
+    return b"".join(
+        (
+            _SIGNATURE1,
+            cbor.encode_bytes(protected),
+            cbor.encode_bytes(external_aad),
+            cbor.encode_bytes(payload),
+        )
+    )
 
 
 def decode_sign1(data: bytes, *, max_bytes: int = cbor.MAX_MESSAGE_BYTES) -> Sign1:
@@ -117,7 +126,7 @@ def decode_sign1(data: bytes, *, max_bytes: int = cbor.MAX_MESSAGE_BYTES) -> Sig
         raise MalformedMessage("protected header, payload and signature are byte strings")
     if unprotected != {}:
         raise MalformedMessage("the unprotected header is empty here")
-    header = _decode_header(protected)
+    header = decode_header(protected)
     if len(signature) != SIGNATURE_BYTES[header.algorithm]:
         raise MalformedMessage(f"a signature of {header.algorithm.name} has another length")
     return Sign1(protected, header, payload, signature)
@@ -125,7 +134,8 @@ def decode_sign1(data: bytes, *, max_bytes: int = cbor.MAX_MESSAGE_BYTES) -> Sig
 
 # A signer's protected header is the same in each of its messages.
 @lru_cache(maxsize=4096)
-def _decode_header(protected: bytes) -> Header:
+def decode_header(protected: bytes) -> Header:
+    """Return the serialised protected header `protected` as read, or raise MalformedMessage."""
     header = cbor.decode_map(protected)
     if len(header) != 2:
         raise MalformedMessage("the protected header has an algorithm and one way to find the key")
