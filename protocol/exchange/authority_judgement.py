@@ -41,10 +41,8 @@ class Bootstrap:
 
 def usable_key(certificate: c509.Certificate) -> tuple[Algorithm, bytes]:
     """Return a certificate's algorithm and compressed key; RequestRejected BAD_KEY if it has none."""
-    for algorithm, number in KEY_ALGORITHMS.items():
-        if certificate.public_key_algorithm == number:
-            return algorithm, rules.compressed(number, certificate.public_key)
-    raise RequestRejected(ProblemKind.BAD_KEY, "unknown key algorithm")
+    algorithm = rules.cose_algorithm(certificate.public_key_algorithm)
+    return algorithm, rules.compressed(KEY_ALGORITHMS[algorithm], certificate.public_key)
 
 
 def read_bootstrap(encoded: bytes, place: Place) -> Bootstrap | None:
@@ -151,7 +149,7 @@ def judge_bootstrap(
         raise RequestRejected(ProblemKind.SIGNER_NOT_YET_VALID, "the bootstrap certificate is not yet valid")
     algorithm, public_key, key_hash = rules.key_of_request(request)
     rules.check_request(request, algorithm, profile, device)
-    if facts.key is not None:
+    if facts.key is not None or public_key == usable_key(certificate)[1]:
         raise RequestRejected(ProblemKind.KEY_USED, "this key was certified before")
     signer = NewSigner(device, bootstrap.label, bootstrap.maker.key_id, certificate)
     return Issue(ask, profile, signer, public_key, algorithm, key_hash)

@@ -46,6 +46,14 @@ def compressed(algorithm: int, key: bytes) -> bytes:
     raise RequestRejected(ProblemKind.BAD_KEY, "unknown key algorithm, or not a point")
 
 
+def cose_algorithm(number: object) -> Algorithm:
+    """Return the COSE algorithm of a C509 public key algorithm; RequestRejected BAD_KEY if none of ours."""
+    for algorithm, registered in KEY_ALGORITHMS.items():
+        if registered == number:
+            return algorithm
+    raise RequestRejected(ProblemKind.BAD_KEY, "unknown key algorithm")
+
+
 def key_hash(algorithm: int, key: bytes) -> bytes:
     """Return the 32 bytes by which the store knows a public key, whatever form it came in."""
     return sha256(bytes([algorithm]) + compressed(algorithm, key)).digest()

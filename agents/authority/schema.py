@@ -1,0 +1,214 @@
+"""The store's tables, and how its database is opened.
+
+One number names a key, the intent to certify it and the certificate that came of it: `keys.id` is
+`certificates.id`. The row in `keys` is the intent: written before anything is signed, it fixes serial and
+validity, and outlives the certificate, so that no key is ever certified twice.
+
+SQLite in WAL mode: readers do not wait for the writer, and another process (`trillium revoke`) may work
+beside a running authority. `BEGIN IMMEDIATE` makes every write transaction see the latest state, so the
+rules that are checked inside one hold whoever else writes.
+"""
+
+import os
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import (
+    Column,
+    Engine,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    create_engine,
+    event,
+    text,
+)
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DatabaseError
+from sqlalchemy.pool import StaticPool
+
+SCHEMA_VERSION: Final = 1
+"""Recorded in the database (PRAGMA user_version); another one is refused, not guessed at."""
+BUSY_TIMEOUT_MS: Final = 10_000
+"""How long one process waits for another's write transaction, in milliseconds; ours last a few."""
+CACHE_KIB: Final = 16 * 1024
+"""Page cache of one connection: the hot part of an inventory of tens of thousands fits."""
+
+METADATA: Final = MetaData()
+
+DEVICES: Final = Table(
+    "devices",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("domain", Text, nullable=False),
+    Column("maker", LargeBinary(32), nullable=False),
+    Column("client_id", Text, nullable=False, unique=True),
+    Column("epoch", Integer, nullable=False),
+    Column("entitled", Text, nullable=False),  # labels, separated by blanks
+    Column("registered_at", Integer, nullable=False),
+    Index("devices_by_name", "name", "maker", unique=True),
+)
+
+KEYS: Final = Table(
+    "keys",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("key_hash", LargeBinary(32), nullable=False, unique=True),
+    Column("authority", LargeBinary(32), nullable=False),
+    Column("label", Text, nullable=False),
+    Column("device_id", Integer, ForeignKey("devices.id"), nullable=False),
+    Column("signer_id", Integer),  # None for a key from the factory
+    Column("serial", LargeBinary(20), nullable=False),
+    Column("not_before", Integer, nullable=False),
+    Column("not_after", Integer),
+)
+
+CERTIFICATES: Final = Table(
+    "certificates",
+    METADATA,
+    Column("id", Integer, ForeignKey("keys.id"), primary_key=True),
+    Column("authority", LargeBinary(32), nullable=False),
+    Column("serial", LargeBinary(20), nullable=False),
+    Column("label", Text, nullable=False),
+    Column("device_id", Integer, ForeignKey("devices.id"), nullable=False),
+    Column("parent_id", Integer),
+    Column("state", Text, nullable=False),
+    Column("not_before", Integer, nullable=False),
+    Column("not_after", Integer),
+    Column("algorithm", Integer, nullable=False),
+    Column("public_key", LargeBinary, nullable=False),
+    Column("thumbprint", LargeBinary(8), nullable=False),
+    Column("encoded", LargeBinary, nullable=False),
+    Column("issued_at", Integer, nullable=False),
+    Column("ended_at", Integer),
+    Column("ended_revision", Integer),
+    Column("reason", Integer),  # RFC 5280 §5.3.1, for the CRL
+    Index("certificates_by_thumbprint", "thumbprint"),
+    Index("certificates_by_serial", "serial", "authority", unique=True),
+    Index("certificates_by_device", "device_id", "label"),
+    Index("certificates_by_parent", "parent_id"),
+    Index(
+        "certificates_ended", "authority", "ended_revision", sqlite_where=text("ended_revision IS NOT NULL")
+    ),
+    # Not more than one of each: the rule itself, should the code above it ever be wrong.
+    Index("one_pending", "device_id", "label", unique=True, sqlite_where=text("state = 'pending'")),
+    Index("one_current", "device_id", "label", unique=True, sqlite_where=text("state = 'current'")),
+)
+
+ANSWERS: Final = Table(
+    "answers",
+    METADATA,
+    Column("digest", LargeBinary(32), primary_key=True),
+    Column("device_id", Integer),
+    Column("certificate_id", Integer),  # this, or the refusal
+    Column("refusal", LargeBinary),
+    Column("kind", Integer),
+    Column("detail", Text),
+    Column("answered_at", Integer, nullable=False),
+    Index("refusals_by_device", "device_id", "answered_at", sqlite_where=text("refusal IS NOT NULL")),
+)
+
+AUDIT: Final = Table(
+    "audit",
+    METADATA,
+    Column("sequence", Integer, primary_key=True),
+    Column("record", LargeBinary, nullable=False),
+    Column("hash", LargeBinary(32), nullable=False),
+)
+
+CRLS: Final = Table(
+    "crls",
+    METADATA,
+    Column("authority", LargeBinary(32), primary_key=True),
+    Column("number", Integer, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("this_update", Integer, nullable=False),
+    Column("next_update", Integer, nullable=False),
+    Column("encoded", LargeBinary, nullable=False),
+)
+
+MESSAGE_COUNTERS: Final = Table(
+    "message_counters",
+    METADATA,
+    Column("certificate_id", Integer, primary_key=True),
+    Column("counter", Integer, nullable=False),
+)
+
+COUNTERS: Final = Table(
+    "counters",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    Column("value", Integer, nullable=False),
+)
+REVISION: Final = "revision"
+"""Grows with every certificate that ends."""
+
+
+class WrongStore(Exception):
+    """Not a store, or one of another version of this program."""
+
+
+def open_engine(path: Path, *, create: bool = False) -> Engine:
+    """Return an engine over one connection to the database at `path`.
+
+    One connection, because one thread at a time uses it; the caller sees to that.
+
+    Raises:
+        WrongStore: No database there (unless `create`), or not of this version.
+    """
+    if not create and not path.is_file():
+        raise WrongStore(f"{path}: no such store; `trillium init` makes one")
+    if create:
+        # Made here so that it is never readable by others, not even for a moment.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    engine = create_engine(
+        f"sqlite:///{path}",
+        poolclass=StaticPool,
+        connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_MS / 1000},
+    )
+    event.listen(engine, "connect", _configure)
+    event.listen(engine, "begin", _begin)
+    try:
+        with engine.begin() as connection:
+            version = _version(connection, create=create)
+    except DatabaseError as error:
+        engine.dispose()
+        raise WrongStore(f"{path}: {error.orig}") from None
+    if version != SCHEMA_VERSION:
+        engine.dispose()
+        raise WrongStore(f"{path}: a store of version {version}; this program reads {SCHEMA_VERSION}")
+    return engine
+
+
+def _version(connection: Connection, *, create: bool) -> int:
+    version = int(connection.exec_driver_sql("PRAGMA user_version").scalar_one())
+    if version != 0 or not create:
+        return version
+    METADATA.create_all(connection)
+    connection.execute(COUNTERS.insert().values(name=REVISION, value=0))
+    connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    return SCHEMA_VERSION
+
+
+def _configure(connection: Any, _: object) -> None:  # noqa: ANN401 (the driver's own type)
+    # The driver must not open transactions by itself: ours begin in `_begin`.
+    connection.isolation_level = None
+    for pragma in (
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        "foreign_keys = ON",
+        f"cache_size = -{CACHE_KIB}",
+        "mmap_size = 268435456",
+        "temp_store = MEMORY",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin(connection: Connection) -> None:
+    immediate = not connection.get_execution_options().get("read_only", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
