@@ -11,8 +11,8 @@ certificate is confirmed. So a message is never signed with a key that the autho
 
 import random
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -237,25 +237,39 @@ class Device:
     async def _obtain(
         self, label: str, op: Operation, transport: DeviceTransport, progress: Progress | None
     ) -> None:
+        machine = await to_thread.run_sync(self.prepare, label, op)
+        await self._run(label, machine, transport, progress)
+
+    def prepare(self, label: str, op: Operation) -> Enrollment:
+        """Return the machine that goes on with what is pending under `label`, or else begins `op`.
+
+        Blocks on the disk and on key generation.
+
+        Raises:
+            DeviceError: The certificate that opens this door is not there yet.
+            StoreError: The passphrase is wrong.
+        """
         profile = profile_of(label)
-        requester = self._signer(profile, op)
         pending = self._store.pending(label)
+        if pending is not None:
+            op = pending.op
+        requester = self._signer(profile, op)
+        confirmer = None if profile.confirmed_by == label else self._signer(profile, Operation.CONF)
         if pending is None:
-            new_key = await to_thread.run_sync(self._store.begin, label, op, profile.algorithms[0])
+            new_key = self._store.begin(label, op, profile.algorithms[0])
         else:
-            new_key = await to_thread.run_sync(self._store.pending_key, label)
+            new_key = self._store.pending_key(label)
         clock = self._clock()
         order = Order(
             profile=profile,
             op=op,
             requester=requester,
             new_key=new_key,
-            confirmer=None if profile.confirmed_by == label else self._signer(profile, Operation.CONF),
+            confirmer=confirmer,
             request=None if pending is None else pending.request,
             certificate=None if pending is None else pending.certificate,
         )
-        machine = Enrollment(self._trust(clock), order, clock, self._patience)
-        await self._run(label, machine, transport, progress)
+        return Enrollment(self._trust(clock), order, clock, self._patience)
 
     async def _run(
         self, label: str, machine: Machine, transport: DeviceTransport, progress: Progress | None
@@ -297,6 +311,25 @@ class Device:
 
     def _clock(self) -> Clock:
         return Clock(None if self._wall is None else int(self._wall()), self._store.floor)
+
+
+@asynccontextmanager
+async def open_device(
+    folder: Path,
+    passphrase: bytes | None = None,
+    *,
+    wall: Callable[[], float] | None = time.time,
+    patience: Patience | None = None,
+) -> AsyncIterator[Device]:
+    """Do as `Device.open`, with the disk's work in a worker thread."""
+    manager = Device.open(folder, passphrase, wall=wall, patience=patience)
+    with anyio.CancelScope(shield=True):
+        # The lock and the means to give it back come together.
+        device = await to_thread.run_sync(manager.__enter__)
+    try:
+        yield device
+    finally:
+        manager.__exit__(None, None, None)
 
 
 def _first_owner(identity: Identity) -> TrustRecord:

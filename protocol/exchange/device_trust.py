@@ -119,7 +119,7 @@ class Trust:
             raise RequestRejected(ProblemKind.WRONG_SUBJECT, "a certificate for another device")
         # One certificate has several type 3 encodings, all with the same signature; whoever is in the
         # middle may swap them, and then our thumbprint of it would be nobody else's.
-        if certificate.type == 3 and c509.from_der(certificate.to_der(), compress=True).encoded != encoded:
+        if not c509.is_canonical(certificate):
             raise MalformedMessage("a type 3 certificate has compressed points here")
         return certificate
 

@@ -1,0 +1,68 @@
+"""What the factory needs of a manufacturer: an object that issues, vouches and enters into the inventory."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from protocol import c509
+from protocol.cose import PublicKey
+from protocol.profiles import Profile
+from protocol.signing import Signer
+
+
+@dataclass(frozen=True, slots=True)
+class MadeDevice:
+    """A device as the inventory is told of it."""
+
+    name: str
+    label: str
+    """Of its tier 1 certificate."""
+    certificate: c509.Certificate
+    client_id: str
+
+
+class Maker(Protocol):
+    """A manufacturer, open for work. Blocks on keys and on the store."""
+
+    @property
+    def root(self) -> c509.Certificate:
+        """The scheme's root."""
+        ...
+
+    @property
+    def path(self) -> Sequence[c509.Certificate]:
+        """The CA that issues tier 1 certificates, then those above it, without the root."""
+        ...
+
+    @property
+    def voucher_signer(self) -> Signer:
+        """The key that says whose a device is."""
+        ...
+
+    @property
+    def voucher_key(self) -> PublicKey:
+        """Its public half, pinned in every device."""
+        ...
+
+    @property
+    def owner(self) -> bytes:
+        """Key identifier of the first owner's authority, 32 bytes."""
+        ...
+
+    def issue(self, profile: Profile, name: str, public_key: bytes) -> c509.Certificate:
+        """Return a tier 1 certificate.
+
+        Args:
+            profile: Of a tier 1 label of this maker's domain.
+            name: The device's.
+            public_key: SEC1 compressed point.
+        """
+        ...
+
+    def register(self, devices: Sequence[MadeDevice]) -> None:
+        """Enter devices into the inventory, all or none; the same ones again change nothing.
+
+        Raises:
+            ValueError: A name is taken by another device.
+        """
+        ...
