@@ -1,0 +1,65 @@
+"""A log that strangers cannot flood."""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Final
+
+INTERVAL: Final = 1.0
+"""Seconds between two lines that bad input caused: a flood stays readable, one fault stays visible."""
+
+
+class QuietLog:
+    """What the CoAP side, aiocoap within it, logs through.
+
+    aiocoap 0.4.17 logs several lines for one bad datagram, tracebacks among them. Here its debug and
+    info lines are debug, and of everything above at most one line per `INTERVAL` is written, without
+    traceback, with a count of those left out. Faults of our own come with their traceback, as often
+    as that.
+
+    Args:
+        logger: Where the lines go.
+        clock: Seconds; never goes back.
+    """
+
+    def __init__(self, logger: logging.Logger, clock: Callable[[], float] = time.monotonic) -> None:
+        self._logger = logger
+        self._clock = clock
+        self._next = {False: 0.0, True: 0.0}
+        self._left_out = {False: 0, True: 0}
+        self._debug = logger.isEnabledFor(logging.DEBUG)
+
+    def debug(self, message: str, *args: object, **_: object) -> None:
+        """Write a line if debugging was on when this log was made."""
+        if self._debug:
+            self._logger.debug(message, *args)
+
+    info = debug
+
+    def warning(self, message: str, *args: object, **_: object) -> None:
+        """Write a line about a peer, or count it."""
+        if self._is_due(fault=False):
+            self._logger.warning("%s%s", message % args, self._count(fault=False))
+
+    error = warning
+
+    def fault(self, message: str, error: BaseException) -> None:
+        """Write a line about a fault of our own, with its traceback, or count it."""
+        if self._is_due(fault=True):
+            self._logger.error("%s%s", message, self._count(fault=True), exc_info=error)
+
+    def getChild(self, _: str) -> "QuietLog":  # noqa: N802 (logging.Logger's own name)
+        """Return this log; aiocoap asks for one per purpose."""
+        return self
+
+    def _is_due(self, *, fault: bool) -> bool:
+        now = self._clock()
+        if now < self._next[fault]:
+            self._left_out[fault] += 1
+            return False
+        self._next[fault] = now + INTERVAL
+        return True
+
+    def _count(self, *, fault: bool) -> str:
+        left_out, self._left_out[fault] = self._left_out[fault], 0
+        return f" (and {left_out} more since the last line)" if left_out else ""

@@ -1,0 +1,219 @@
+"""aiocoap's UDP transport and message layer, made safe to stand before strangers.
+
+Subclasses at the seams of aiocoap 0.4.17: the message interface, the message manager and the remote
+address. Nothing of the library is patched. What is bounded here has no bound there: `docs/coap.md`.
+"""
+
+import asyncio
+import socket
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from aiocoap import Message
+from aiocoap.message import Direction
+from aiocoap.messagemanager import MessageManager
+from aiocoap.numbers.constants import Unreliable
+from aiocoap.numbers.optionnumbers import OptionNumber
+from aiocoap.numbers.types import ACK, CON, RST
+from aiocoap.numbers.types import Type as LibraryType
+from aiocoap.tokenmanager import TokenManager
+from aiocoap.transports.udp6 import MessageInterfaceUDP6, UDP6EndpointAddress
+from aiocoap.util import socknumbers
+
+from constrained.quiet import QuietLog
+from constrained.shelf import Shelf
+from constrained.sockets import is_multicast, source_of
+from constrained.wire import MAX_DATAGRAM_BYTES, Datagram, Option, Type, decode
+from protocol.errors import MalformedMessage
+
+EXCHANGE_LIFETIME: Final = 247.0
+"""Seconds in which a message ID stands for one message (RFC 7252 §4.8.2)."""
+
+_STAND_IN: Final = int(OptionNumber.IF_MATCH)
+"""Critical and never understood: it takes the place of whatever else is, so that aiocoap's
+enumerations, which keep every number they are shown, do not grow."""
+
+
+def fill(message: Any, options: Iterable[tuple[int, bytes]]) -> Any:  # noqa: ANN401 (aiocoap is untyped)
+    """Add `options` to an aiocoap message and return it."""
+    for number, value in options:
+        named = OptionNumber(number)
+        try:
+            option = named.create_option(decode=value)
+        except UnicodeDecodeError:
+            # No path or query of ours has such bytes; it will not be found.
+            option = named.create_option(value=value.decode("utf-8", "replace"))
+        message.opt.add_option(option)
+    return message
+
+
+def datagram_of(message: Any) -> Datagram:  # noqa: ANN401
+    """Return what an aiocoap message says."""
+    options = tuple((int(option.number), option.encode()) for option in message.opt.option_list())
+    refused = next((number for number, _ in options if number == _STAND_IN), None)
+    return Datagram(
+        int(message.mtype), int(message.code), message.mid, message.token, options, message.payload, refused
+    )
+
+
+class Peer(UDP6EndpointAddress):  # type: ignore[misc]  # aiocoap is untyped
+    """A remote address that answers cheaply: aiocoap asks it twenty times per message."""
+
+    def __init__(self, sockaddr: Any, interface: Any, *, pktinfo: bytes | None = None) -> None:  # noqa: ANN401
+        super().__init__(sockaddr, interface, pktinfo=pktinfo)
+        self._hash = hash(sockaddr[:-1])
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or bool(super().__eq__(other))
+
+    @property
+    def source(self) -> str:
+        """As in `protocol.ports.Inbound`."""
+        return source_of(self.sockaddr)
+
+    @property
+    def is_multicast(self) -> bool:
+        """Always False: nothing is sent to groups."""
+        return False
+
+    @property
+    def is_multicast_locally(self) -> bool:
+        """Always False: what comes to a group is dropped by `Transport`."""
+        return False
+
+
+class Transport(MessageInterfaceUDP6):  # type: ignore[misc]  # aiocoap is untyped
+    """The socket. What is not CoAP, or not for us, is dropped here without a log line."""
+
+    takes_requests = True
+
+    @classmethod
+    async def open(cls, bound: socket.socket, manager: Any, log: QuietLog) -> Any:  # noqa: ANN401
+        """Return the transport over `bound` (`constrained.sockets.bind`)."""
+        transport = await cls._create_transport_endpoint(bound, manager, log, asyncio.get_running_loop())
+        if cls.takes_requests:
+            # With it, Linux reports one peer's closed port to whoever is answered next, and that
+            # answer is lost (seen with 0.4.17); ICMP errors are easily forged besides.
+            bound.setsockopt(socket.IPPROTO_IPV6, socknumbers.IPV6_RECVERR, 0)
+            bound.setsockopt(socket.IPPROTO_IP, socknumbers.IP_RECVERR, 0)
+        return transport
+
+    def connection_made(self, transport: Any) -> None:  # noqa: ANN401
+        """Take the transport, and make it read one byte more than is allowed."""
+        transport.max_size = MAX_DATAGRAM_BYTES + 1
+        super().connection_made(transport)
+
+    def datagram_msg_received(
+        self,
+        data: bytes,
+        ancdata: Sequence[tuple[int, int, bytes]],
+        flags: int,
+        address: Any,  # noqa: ANN401
+    ) -> None:
+        """Read one datagram."""
+        pktinfo = ancdata[0][2] if ancdata else None
+        if pktinfo is not None and is_multicast(pktinfo):
+            return
+        try:
+            datagram = decode(data)
+        except MalformedMessage:
+            self.log.debug("dropped a datagram that is not CoAP")
+            return
+        if (0 < datagram.code < 32) is not self.takes_requests and datagram.code:
+            return
+        if flags & socket.MSG_TRUNC:
+            # The rest is gone for good; a body as long as the buffer is over every limit.
+            datagram = datagram._replace(payload=data)
+        self._dispatch(datagram, Peer(address, self, pktinfo=pktinfo))
+
+    def _dispatch(self, datagram: Datagram, peer: Peer) -> None:
+        message = Message(code=datagram.code, payload=datagram.payload)
+        message.mtype = LibraryType(datagram.type)
+        message.mid, message.token = datagram.mid, datagram.token
+        message.remote, message.direction = peer, Direction.INCOMING
+        if datagram.refused is None:
+            fill(message, datagram.options)
+        else:
+            fill(message, [(_STAND_IN, b"")])
+        try:
+            self._ctx.dispatch_message(message)
+        except Exception as error:  # noqa: BLE001 (aiocoap asserts on what peers may send)
+            self.log.warning("a datagram was too much for aiocoap: %s: %s", type(error).__name__, error)
+
+    def datagram_errqueue_received(self, *args: Any) -> None:  # noqa: ANN401
+        """Pass on an ICMP error; aiocoap asserts where a network decides."""
+        try:
+            super().datagram_errqueue_received(*args)
+        except Exception as error:  # noqa: BLE001
+            self.log.warning("an ICMP error was too much for aiocoap: %s: %s", type(error).__name__, error)
+
+
+class DeviceEnd(Transport):
+    """The socket of a device: it asks, and answers nobody."""
+
+    takes_requests = False
+
+
+class Messages(MessageManager):  # type: ignore[misc]  # aiocoap is untyped
+    """The message layer, remembering a bounded number of exchanges and without a timer for each.
+
+    Args:
+        tokens: The layer above.
+        exchanges: As in `Limits`.
+        unacknowledged: As in `Limits`.
+    """
+
+    def __init__(self, tokens: TokenManager, exchanges: int, unacknowledged: int) -> None:
+        super().__init__(tokens)
+        self._unacknowledged = unacknowledged
+        self._recent: Shelf[tuple[Peer, int], tuple[bytes, Any]] = Shelf(exchanges, EXCHANGE_LIFETIME)
+
+    def _deduplicate_message(self, message: Any) -> bool:  # noqa: ANN401
+        key = (message.remote, message.mid)
+        earlier = self._recent.get(key)
+        # A device that lost its memory may count message IDs anew; its token then differs.
+        if earlier is None or earlier[0] != message.token:
+            self._recent.put(key, (message.token, None))
+            return False
+        if message.mtype is CON and earlier[1] is not None:
+            self._send_via_transport(earlier[1])
+        return True
+
+    def _store_response_for_duplicates(self, message: Any) -> None:  # noqa: ANN401
+        # Only these carry the peer's message ID; a message of ours may have an equal one by chance.
+        if message.mtype is ACK or message.mtype is RST:
+            key = (message.remote, message.mid)
+            earlier = self._recent.get(key)
+            if earlier is not None:
+                self._recent.put(key, (earlier[0], message))
+
+    def send_message(self, message: Any, messageerror_monitor: Any) -> Any:  # noqa: ANN401
+        """Send `message`.
+
+        A separate response goes as NON where repeating it would need a queue. One that carries
+        No-Response is not wanted: it is acknowledged only (0.4.17 raises its own deprecation there).
+        """
+        if message.code.is_response():
+            if message.opt.no_response is not None:
+                self._acknowledge_only(message)
+                return None
+            if self._active_exchanges is not None and (
+                message.remote in self._backlogs or len(self._active_exchanges) >= self._unacknowledged
+            ):
+                message.transport_tuning = _UNRELIABLE
+        return super().send_message(message, messageerror_monitor)
+
+    def _acknowledge_only(self, response: Any) -> None:  # noqa: ANN401
+        mid, handle = self._piggyback_opportunities.pop((response.remote, response.token), (None, None))
+        if handle is not None:
+            handle.cancel()
+            self._send_empty_ack(response.remote, mid, "no response is wanted")
+
+
+_UNRELIABLE: Final = Unreliable()
+
+assert Type.ACK == ACK
+assert Option.URI_PATH == OptionNumber.URI_PATH
