@@ -96,39 +96,55 @@ def decode(
     if again != data:
         msg = "not in deterministic encoding, or followed by more bytes"
         raise MalformedMessage(msg)
-    _check(item, tags)
-    return item
+    _check(item, tags, max_depth)
+    return _thawed(item) if tags else item
 
 
 _PLAIN: Final = frozenset({int, bytes, str, bool, type(None), type(undefined)})
 
 
-def _check(item: Any, tags: frozenset[int]) -> None:  # noqa: ANN401
-    kind = type(item)
+def _check(item: Any, tags: frozenset[int], depth: int) -> None:  # noqa: ANN401
+    kind = cast("type[object]", type(item))
     if kind in _PLAIN:
         return
-    if kind is list:
+    if depth == 0:  # cbor2 does not count an empty container
+        msg = "nested too deep"
+        raise MalformedMessage(msg)
+    if kind is list or kind is tuple:
         for member in item:
             if type(member) not in _PLAIN:
-                _check(member, tags)
-    elif kind is dict:
+                _check(member, tags, depth - 1)
+    elif kind is CBORTag:
+        if item.tag not in tags:
+            msg = f"tag {item.tag} is not allowed here"
+            raise MalformedMessage(msg)
+        _check(item.value, tags, depth - 1)
+    elif issubclass(kind, Mapping):
         previous = b""
         for key, value in item.items():
-            _check(key, tags)
-            _check(value, tags)
+            if type(key) not in _PLAIN:
+                msg = "map keys are neither containers nor tags"
+                raise MalformedMessage(msg)
             encoded = cbor2.dumps(key)
             if encoded <= previous:
                 msg = "map keys are not in bytewise order"
                 raise MalformedMessage(msg)
             previous = encoded
-    elif kind is CBORTag:
-        if item.tag not in tags:
-            msg = f"tag {item.tag} is not allowed here"
-            raise MalformedMessage(msg)
-        _check(item.value, tags)
+            _check(value, tags, depth - 1)
     else:
         msg = f"{kind.__name__} has no place in this protocol"
         raise MalformedMessage(msg)
+
+
+def _thawed(item: Any) -> Any:  # noqa: ANN401
+    """Return `item` with lists and dicts inside its tags, where cbor2 freezes them to be hashable."""
+    if isinstance(item, CBORTag):
+        return CBORTag(item.tag, _thawed(item.value))
+    if isinstance(item, (list, tuple)):
+        return [_thawed(member) for member in cast("Sequence[Any]", item)]
+    if isinstance(item, Mapping):
+        return {key: _thawed(value) for key, value in cast("Mapping[Any, Any]", item).items()}
+    return item
 
 
 def decode_array(
@@ -175,7 +191,7 @@ def encode_bytes(data: bytes) -> bytes:
 
 
 def _ordered(item: object) -> object:
-    kind = cast("type[object]", type(item))
+    kind: type[object] = type(item)
     if kind in _PLAIN:
         if kind is int and not -(1 << 64) <= cast("int", item) < 1 << 64:
             msg = "integers beyond 64 bits are written as bytes"

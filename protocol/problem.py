@@ -115,9 +115,19 @@ class Problem:
             kind = ProblemKind.UNAVAILABLE
         if retry_after is not None and (type(retry_after) is not int or retry_after < 0):
             raise MalformedMessage("retry_after is a number of seconds")
-        detail: Any = item.get(_DETAIL, "")
         return cls(
             kind,
-            detail if type(detail) is str else "",
+            _text(item.get(_DETAIL)),
             None if retry_after is None else min(float(retry_after), MAX_RETRY_AFTER),
         )
+
+
+def _text(item: object) -> str:
+    """Return a text, with or without a language (RFC 9290 §A: tag 38, `[language, text]` or one more)."""
+    match item:
+        case str():
+            return item
+        case cbor.CBORTag(tag=38, value=[str(), str() as text, *_]):
+            return text
+        case _:
+            return ""
