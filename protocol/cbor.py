@@ -96,29 +96,32 @@ def decode(
     if again != data:
         msg = "not in deterministic encoding, or followed by more bytes"
         raise MalformedMessage(msg)
-    _check(item, tags, max_depth)
-    return _thawed(item) if tags else item
+    has_tags = _check(item, tags, max_depth)
+    return _thawed(item) if has_tags else item
 
 
 _PLAIN: Final = frozenset({int, bytes, str, bool, type(None), type(undefined)})
 
 
-def _check(item: Any, tags: frozenset[int], depth: int) -> None:  # noqa: ANN401
+def _check(item: Any, tags: frozenset[int], depth: int) -> bool:  # noqa: ANN401
+    """Refuse what is not deterministic or has no place here; return whether there is a tag in `item`."""
     kind = cast("type[object]", type(item))
     if kind in _PLAIN:
-        return
+        return False
     if depth == 0:  # cbor2 does not count an empty container
         msg = "nested too deep"
         raise MalformedMessage(msg)
+    has_tags = False
     if kind is list or kind is tuple:
         for member in item:
             if type(member) not in _PLAIN:
-                _check(member, tags, depth - 1)
+                has_tags |= _check(member, tags, depth - 1)
     elif kind is CBORTag:
         if item.tag not in tags:
             msg = f"tag {item.tag} is not allowed here"
             raise MalformedMessage(msg)
         _check(item.value, tags, depth - 1)
+        has_tags = True
     elif issubclass(kind, Mapping):
         previous = b""
         for key, value in item.items():
@@ -130,10 +133,11 @@ def _check(item: Any, tags: frozenset[int], depth: int) -> None:  # noqa: ANN401
                 msg = "map keys are not in bytewise order"
                 raise MalformedMessage(msg)
             previous = encoded
-            _check(value, tags, depth - 1)
+            has_tags |= _check(value, tags, depth - 1)
     else:
         msg = f"{kind.__name__} has no place in this protocol"
         raise MalformedMessage(msg)
+    return has_tags
 
 
 def _thawed(item: Any) -> Any:  # noqa: ANN401

@@ -173,9 +173,7 @@ def test_no_tag_is_taken_unless_asked_for(tag: int) -> None:
 def test_a_tag_that_is_asked_for_is_kept_as_it_is() -> None:
     data = bytes.fromhex("81d82683626465a16080f4")
     item = cbor.decode(data, tags=frozenset({38}))
-    assert item == [CBORTag(38, ["de", {"": []}, False])] or item == [
-        CBORTag(38, ["de", {"\x80": []}, False])
-    ]
+    assert item == [CBORTag(38, ["de", {"": []}, False])]
 
 
 def test_arrays_and_maps_in_a_tag_are_lists_and_dicts() -> None:
