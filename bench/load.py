@@ -1,7 +1,7 @@
 """Load from raw sockets: pre-encoded frames, so that the server is the limit and not its client.
 
-Run as `python -m bench.load coap|mqtt HOST PORT FILE [WINDOW]`, with FILE as `bench.prepare` wrote it: one JSON
-line per request, {"client_id", "label", "op", "body" (hex)}. Prints one JSON line:
+Run as `python -m bench.load coap|mqtt HOST PORT FILE [WINDOW]`; FILE, by `bench.fleet`, has one JSON line
+per request, {"client_id", "label", "op", "body" (hex)}. Prints one JSON line:
 {"seconds", "answered", "refused", "lost", "answer_bytes"}.
 """
 

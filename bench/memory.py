@@ -90,7 +90,7 @@ def soak(
     seconds: float,
     figures: dict[str, Spread | float | int | str],
 ) -> None:
-    """Send the fleet's requests again and again: new ones first, then repeats, which get their known answer."""
+    """Send the fleet's requests over and over: new ones first, then repeats (known answers)."""
     marks: list[float] = []
     ends = time.monotonic() + seconds
     total = 0
