@@ -410,6 +410,10 @@ class World:
         record = self.by_key.get(public_key_of(c509.decode_certificate(certificate)))
         return record is not None and record.certificate.encoded == certificate and record.is_alive
 
+    def by_key_of(self, certificate: bytes) -> Record:
+        """Return what the authority remembers of a certificate."""
+        return self.by_key[public_key_of(c509.decode_certificate(certificate))]
+
     def take_message(self, stream: str, body: bytes) -> Problem | None:
         """Verify one signed message."""
         try:
