@@ -132,12 +132,24 @@ def decode_sign1(data: bytes, *, max_bytes: int = cbor.MAX_MESSAGE_BYTES) -> Sig
     return Sign1(protected, header, payload, signature)
 
 
-# A signer's protected header is the same in each of its messages.
-@lru_cache(maxsize=4096)
 def decode_header(protected: bytes) -> Header:
     """Return the serialised protected header `protected` as read, or raise MalformedMessage."""
+    return _decode_short(protected) if len(protected) <= _SHORT else _decode_header(protected)
+
+
+_SHORT: Final = 48
+"""Longest header that is remembered, in bytes: those with a c5t or kid, but no certificate."""
+
+
+# A signer's protected header is the same in each of its messages.
+@lru_cache(maxsize=16_384)
+def _decode_short(protected: bytes) -> Header:
+    return _decode_header(protected)
+
+
+def _decode_header(protected: bytes) -> Header:
     header = cbor.decode_map(protected)
-    if len(header) != 2:
+    if len(header) != 2 or any(type(key) is not int for key in header):  # to Python, true is a 1
         raise MalformedMessage("the protected header has an algorithm and one way to find the key")
     try:
         algorithm = Algorithm(header[_ALG])

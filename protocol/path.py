@@ -29,6 +29,9 @@ AUTHORITY_KEY_IDENTIFIER: Final = 7
 EXTENDED_KEY_USAGE: Final = 8
 CMC_RA: Final = 16
 """Registered number of id-kp-cmcRA (RFC 6402): a registration authority's key."""
+KEY_USAGE: Final = 2
+_UNDERSTOOD: Final = frozenset({KEY_USAGE, BASIC_CONSTRAINTS, CERTIFICATE_POLICIES, EXTENDED_KEY_USAGE})
+"""Extensions that are acted on here; another one that is critical forbids to go on (RFC 5280 §4.2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +138,9 @@ def check_registration(registration: c509.Certificate, issuer: c509.Certificate,
         raise RequestRejected(
             ProblemKind.WRONG_SIGNER, "no registration key: extended key usage cmcRA is missing"
         )
+    if registration.key_usage != KeyUsage.DIGITAL_SIGNATURE or registration.is_ca:
+        raise RequestRejected(ProblemKind.WRONG_SIGNER, "a registration key signs, and no certificates")
+    _check_critical(registration)
     _check_time(registration, clock)
 
 
@@ -176,6 +182,7 @@ def check_profile(certificate: c509.Certificate, profile: Profile) -> str:
         raise RequestRejected(
             ProblemKind.WRONG_SIGNER, "an end entity's certificate has no basic constraints"
         )
+    _check_critical(certificate)
     name = certificate.subject.cn
     if name is None or len(certificate.subject.attributes) != 1:
         raise RequestRejected(ProblemKind.WRONG_SUBJECT, "a device is named by a lone common name")
@@ -197,6 +204,13 @@ def _check_ca(certificate: c509.Certificate, *, cas_below: int) -> None:
     usage = certificate.key_usage
     if usage is None or not usage & KeyUsage.KEY_CERT_SIGN:
         raise RequestRejected(ProblemKind.WRONG_SIGNER, "a CA on the path may not sign certificates")
+    _check_critical(certificate)
+
+
+def _check_critical(certificate: c509.Certificate) -> None:
+    for extension in certificate.extensions:
+        if extension.critical and extension.id not in _UNDERSTOOD:
+            raise RequestRejected(ProblemKind.WRONG_SIGNER, "a critical extension that is not understood")
 
 
 def _check_time(certificate: c509.Certificate, clock: Clock) -> None:

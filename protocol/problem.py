@@ -109,10 +109,9 @@ class Problem:
             raise MalformedMessage("our problem detail is a map")
         number: Any = cast("dict[Any, Any]", ours).get(0, ProblemKind.UNAVAILABLE)
         retry_after: Any = cast("dict[Any, Any]", ours).get(1)
-        try:
+        kind = ProblemKind.UNAVAILABLE
+        if type(number) is int and number in TITLES:
             kind = ProblemKind(number)
-        except ValueError:
-            kind = ProblemKind.UNAVAILABLE
         if retry_after is not None and (type(retry_after) is not int or retry_after < 0):
             raise MalformedMessage("retry_after is a number of seconds")
         return cls(
