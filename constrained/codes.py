@@ -43,7 +43,7 @@ _IMPLIED: Final[Mapping[int, ProblemKind]] = MappingProxyType(
         Code.NOT_FOUND: ProblemKind.NOT_FOUND,
         Code.METHOD_NOT_ALLOWED: ProblemKind.UNEXPECTED,
         Code.NOT_ACCEPTABLE: ProblemKind.UNSUPPORTED_FORMAT,
-        Code.CONFLICT: ProblemKind.UNEXPECTED,
+        Code.CONFLICT: ProblemKind.KEY_USED,
         Code.REQUEST_ENTITY_TOO_LARGE: ProblemKind.TOO_LARGE,
         Code.UNSUPPORTED_CONTENT_FORMAT: ProblemKind.UNSUPPORTED_FORMAT,
         Code.UNPROCESSABLE_ENTITY: ProblemKind.BAD_KEY,
