@@ -8,7 +8,7 @@ one), and its in-flight store, which it lets us replace, tells us of each PUBACK
 import logging
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, Final
@@ -255,7 +255,8 @@ class Connection:
 
     async def close(self) -> None:
         """Say goodbye and free the socket; never raises but for cancellation."""
-        with anyio.move_on_after(CLOSE_SECONDS, shield=True):
+        # gmqtt hands on how the connection ended, where it was not it that ended it.
+        with anyio.move_on_after(CLOSE_SECONDS, shield=True), suppress(OSError):
             await self.client.disconnect()
         self._disconnected()
 

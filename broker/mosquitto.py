@@ -217,7 +217,6 @@ def _configuration(
         "retain_available false",
         "sys_interval 0",
         "max_packet_size 65792",
-        "message_size_limit 65536",
         "max_inflight_messages 1000",
         "max_queued_messages 1000",
         "max_queued_bytes 1048576",

@@ -132,7 +132,8 @@ class Router(Broker):  # type: ignore[misc]  # amqtt ships no types
     async def subscribe(self, client: Client, topic_filter: str, qos: int) -> int:
         """Return the QoS granted, at most 1, or `REFUSED`."""
         is_new = topic_filter not in client.filters
-        if is_new and len(client.filters) >= MAX_SUBSCRIPTIONS:
+        # Shared subscriptions belong to MQTT 5; amqtt would take one for a filter that nothing matches.
+        if (is_new and len(client.filters) >= MAX_SUBSCRIPTIONS) or topic_filter.startswith("$"):
             return REFUSED
         granted: int = await self.add_subscription((topic_filter, min(qos, 1)), client.session)
         if granted != REFUSED:

@@ -13,13 +13,13 @@ from enum import StrEnum
 from typing import Final
 
 from protocol.errors import MalformedMessage, UnexpectedMessage
+from protocol.identity import CLIENT_ID
 from protocol.labels import Operation
 from protocol.message import STREAM
 
 MAX_TOPIC_CHARS: Final = 160
 """The longest of our own topics has 136; a foreign response topic may be a little longer."""
 
-_CLIENT_ID: Final = re.compile(r"[0-9A-Za-z_-]{1,64}")
 _LABEL: Final = re.compile(r"[0-9a-z-]{1,32}")
 _WORD: Final = re.compile(r"[0-9a-z-]{1,16}")
 _PLAIN: Final = re.compile(rf"[!-~]{{1,{MAX_TOPIC_CHARS}}}")
@@ -59,7 +59,7 @@ def check_client_id(client_id: str) -> str:
     Raises:
         MalformedMessage: It is not 1 to 64 of the characters 0-9, A-Z, a-z, `_` and `-`.
     """
-    if not _CLIENT_ID.fullmatch(client_id):
+    if not CLIENT_ID.fullmatch(client_id):
         msg = "client-id is not 1 to 64 letters, digits, underscores and hyphens"
         raise MalformedMessage(msg)
     return client_id
