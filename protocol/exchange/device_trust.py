@@ -4,6 +4,7 @@ Everything that comes in is checked here before it changes anything. What does n
 somebody else's, garbled or forged, so it is passed over and never ends an exchange.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric import ed25519
@@ -56,10 +57,8 @@ class Trust:
         self._seen = seen
         self._authority: Authority | None = None
         if chain is not None:
-            try:
-                self._authority = self._verify(chain, clock)
-            except (MalformedMessage, RequestRejected):
-                self._authority = None
+            with suppress(MalformedMessage, RequestRejected):
+                self.learn(chain, clock)
 
     def may_issue(self, label: str) -> bool:
         """Return whether an authority is known, and its path permits `label`."""
@@ -78,8 +77,8 @@ class Trust:
             RequestRejected: Not one of this authority under this root, or older than one seen before.
         """
         authority = self._verify(chain, clock)
-        self._authority = authority
         registration = authority.registration
+        self._authority = authority
         self._seen = Seen(
             authority.latest_not_before,
             self._seen.registration if registration is None else registration.not_before,
