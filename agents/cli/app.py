@@ -2,11 +2,13 @@
 
 import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from agents.cli import failure
+from agents.cli import device_app, failure
+from agents.cli.options import Json, help_without_command
 
 app = typer.Typer(
     name="trillium",
@@ -17,7 +19,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 
-Json = Annotated[bool, typer.Option("--json", help="Write one JSON document instead of words.")]
+app.add_typer(device_app.app, name="device")
 
 
 @app.callback()
@@ -28,14 +30,7 @@ def root(
     """Certificates for IoT fleets: enroll, rekey, revoke, verify, over CoAP and MQTT."""
     if debug:
         os.environ[failure.DEBUG_VARIABLE] = "1"
-    _help_without_command(context)
-
-
-def _help_without_command(context: typer.Context) -> None:
-    """Show the help where a command is missing; that is a usage error, too."""
-    if context.invoked_subcommand is None:
-        sys.stderr.write(context.get_help() + "\n")
-        raise typer.Exit(failure.USAGE)
+    help_without_command(context)
 
 
 @app.command()
@@ -51,6 +46,75 @@ def inspect(
     from agents.cli import inspect_command  # noqa: PLC0415 (commands are imported when they run)
 
     inspect_command.run(file, as_json=as_json)
+
+
+@app.command()
+def lab(
+    meters: Annotated[
+        int, typer.Option("--meters", metavar="N", min=0, max=100_000, help="Smart meters, on CoAP.")
+    ] = 12,
+    gateways: Annotated[
+        int, typer.Option("--gateways", metavar="N", min=0, max=100_000, help="Vehicle gateways, on MQTT.")
+    ] = 6,
+    loss: Annotated[
+        float,
+        typer.Option(
+            "--loss",
+            metavar="P",
+            min=0.0,
+            max=0.8,
+            help="Lose, repeat and reorder this share of all messages.",
+        ),
+    ] = 0.0,
+    seed: Annotated[
+        int, typer.Option("--seed", metavar="S", help="Makes losses and choices repeatable.")
+    ] = 1,
+    messages: Annotated[
+        int, typer.Option("--messages", metavar="N", min=0, max=1000, help="Signed messages per device.")
+    ] = 3,
+    json_file: Annotated[
+        Path | None,
+        typer.Option("--json", metavar="FILE", help="Write the result there; - is standard output."),
+    ] = None,
+    keep: Annotated[
+        Path | None, typer.Option("--keep", metavar="DIR", help="Make everything there, and leave it there.")
+    ] = None,
+) -> None:
+    """Run a whole fleet on this machine.
+
+    Factory, authorities, broker and devices are separate programs on real sockets. Each device enrolls,
+    confirms, rekeys, confirms and sends signed messages; one is revoked, and its next message is refused.
+    """
+    from agents.cli import lab_command  # noqa: PLC0415
+
+    lab_command.run(lab_command.Options(meters, gateways, messages, loss, seed, json_file, keep))
+
+
+@app.command(hidden=True)
+def fleet(label: Annotated[str, typer.Argument(help="Tier 1 label of the devices.")]) -> None:
+    """Run one kind of device for the lab."""
+    from agents.cli import fleet_command  # noqa: PLC0415
+
+    fleet_command.run(label)
+
+
+@app.command(hidden=True)
+def proxy(
+    coap: Annotated[str | None, typer.Option("--coap", help="Address of the CoAP endpoint.")] = None,
+    mqtt: Annotated[str | None, typer.Option("--mqtt", help="Address of the broker.")] = None,
+    loss: Annotated[float, typer.Option("--loss", min=0.0, max=1.0)] = 0.0,
+    seed: Annotated[int, typer.Option("--seed")] = 0,
+) -> None:
+    """Put a bad network in front of a running serve."""
+    from agents.cli import proxy_command  # noqa: PLC0415
+    from agents.cli.addresses import parse_address  # noqa: PLC0415
+
+    proxy_command.run(
+        parse_address(coap, "--coap") if coap else None,
+        parse_address(mqtt, "--mqtt") if mqtt else None,
+        loss=loss,
+        seed=seed,
+    )
 
 
 def main() -> None:
