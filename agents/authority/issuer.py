@@ -4,18 +4,23 @@ Runs in a worker thread: a pure function of its arguments, but for the signature
 """
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from agents.keys import SoftwareSigner
 from protocol import c509
 from protocol.c509 import Extension, ExtensionId, keys
 from protocol.c509.der import oid_from_text
+from protocol.c509.x509_writer import NO_EXPIRY
 from protocol.cose import Algorithm
 from protocol.exchange.request import KEY_ALGORITHMS, SIGNATURE_ALGORITHMS
 from protocol.profiles import Profile
-from protocol.signing import Signer
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,23 +52,26 @@ class Issuer:
     """One CA: its key, and the name that its certificates carry.
 
     Args:
-        signer: The CA's key.
+        key: The CA's key; it never leaves this object.
         certificate: The CA's certificate, type 3.
     """
 
-    def __init__(self, signer: Signer, certificate: c509.Certificate) -> None:
-        self._signer = signer
+    def __init__(self, key: ec.EllipticCurvePrivateKey, certificate: c509.Certificate) -> None:
+        self._key = key
+        signer = self._signer = SoftwareSigner(key, even_y=False)
         self.certificate: Final = certificate
         self._name: Final = certificate.subject
         identifier = certificate.extension(ExtensionId.SUBJECT_KEY_IDENTIFIER)
         self._key_identifier: Final[bytes | None] = identifier if isinstance(identifier, bytes) else None
         self._signature_algorithm: Final = SIGNATURE_ALGORITHMS[signer.algorithm]
 
-    def issue(self, orders: Sequence[ToBeIssued]) -> list[bytes]:
-        """Return the certificates of `orders`, encoded, in order."""
-        return [self._issue(order) for order in orders]
+    @property
+    def not_after(self) -> int:
+        """When the CA ends, in POSIX seconds; no certificate of its outlives it."""
+        return NO_EXPIRY if self.certificate.not_after is None else self.certificate.not_after
 
-    def _issue(self, order: ToBeIssued) -> bytes:
+    def issue(self, order: ToBeIssued) -> bytes:
+        """Return the certificate, signed and encoded."""
         profile = order.profile
         extensions = _fixed_extensions(profile)
         if profile.has_key_identifiers:
@@ -88,6 +96,14 @@ class Issuer:
             extensions=extensions,
         )
         return tbs.with_signature(self._signer.sign(tbs.to_be_signed())).encoded
+
+    def sign_crl(self, builder: x509.CertificateRevocationListBuilder) -> bytes:
+        """Return the revocation list, complete but for issuer and signature, as DER."""
+        issuer = x509.load_der_x509_certificate(self.certificate.to_der())
+        builder = builder.issuer_name(issuer.subject).add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False
+        )
+        return builder.sign(self._key, hashes.SHA256()).public_bytes(Encoding.DER)
 
 
 # One entry per label.

@@ -1,0 +1,287 @@
+"""The desk: takes a group of requests through the exchange together, in one worker thread.
+
+    receive ─ look up (one read) ─ verify ─ reserve (cheap transaction) ─ sign ─ record (durable) ─ reply
+
+Requests that arrive together share each step. Nothing is replied before `record` has returned, and nothing
+here keeps state between groups but quotas and counts: what must be remembered is in the store.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from agents.authority import decisions, intents
+from agents.authority.domain import DomainAuthority
+from agents.authority.intents import Reserved, Signed
+from agents.authority.issuer import ToBeIssued
+from agents.authority.lookup import find_facts
+from agents.authority.quota import MAX_DEVICES, MAX_SOURCES, Buckets, Limits, origin
+from agents.authority.store import Store
+from agents.authority.tally import Tally
+from agents.authority.verification import verify
+from protocol.errors import ProblemKind
+from protocol.exchange.authority import AuthorityExchange
+from protocol.exchange.authority_effects import (
+    Confirm,
+    Hint,
+    Issue,
+    Lookup,
+    Order,
+    Refuse,
+    Respond,
+    Revoke,
+    Statement,
+    Verify,
+)
+from protocol.ports import Inbound, Reply, SignedRefusal
+from protocol.problem import Problem
+from protocol.receipt import Receipt
+
+_LOG: Final = logging.getLogger("trillium.authority")
+UNAVAILABLE: Final = Problem(ProblemKind.UNAVAILABLE, "the authority's store does not answer", 5.0)
+_DONE: Final = Receipt(0)
+
+
+class Ticket:
+    """One request on its way, and its reply once there is one."""
+
+    __slots__ = ("exchange", "inbound", "lookup", "new_key", "reply")
+
+    def __init__(self, inbound: Inbound) -> None:
+        self.inbound = inbound
+        self.reply: Reply | None = None
+        self.exchange: AuthorityExchange
+        self.lookup: Lookup
+        self.new_key = b""
+
+
+class Desk:
+    """Decides about groups of requests. Threads: any, several groups at a time.
+
+    Args:
+        store: Where everything is remembered.
+        authorities: One per domain.
+        limits: Quotas.
+        clock: POSIX seconds.
+        tally: Counts what is decided.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        authorities: Sequence[DomainAuthority],
+        limits: Limits,
+        clock: Callable[[], float],
+        tally: Tally,
+    ) -> None:
+        self._store = store
+        self._places = {label: place for a in authorities for label, place in a.places.items()}
+        self._authorities: Mapping[bytes, DomainAuthority] = {a.key_id: a for a in authorities}
+        self._latest = {a.key_id: a.issuer.not_after for a in authorities}
+        self._clock = clock
+        self._tally = tally
+        self._failures: Buckets[str] = Buckets(limits.failures, MAX_SOURCES)
+        self._requests: Buckets[int] = Buckets(limits.requests, MAX_DEVICES)
+        self._refusals: Buckets[int] = Buckets(limits.refusals, MAX_DEVICES)
+
+    def process(self, tickets: Sequence[Ticket]) -> None:
+        """Give every ticket its reply.
+
+        Never raises for what a peer sent or for a store that fails: those tickets get a `Problem`.
+        """
+        now = self._clock()
+        try:
+            self._process(tickets, now)
+        except (SQLAlchemyError, OSError) as error:
+            _LOG.error("store failed", extra={"error": str(error), "requests": len(tickets)})
+            for ticket in tickets:
+                if ticket.reply is None:
+                    ticket.reply = UNAVAILABLE
+
+    def _process(self, tickets: Sequence[Ticket], now: float) -> None:
+        asking = [ticket for ticket in tickets if self._receive(ticket, now)]
+        if not asking:
+            return
+        checks = self._look_up(asking, now)
+        results = verify([check for _, check in checks])
+        orders: list[tuple[Ticket, Order]] = []
+        refused: list[tuple[Ticket, Refuse]] = []
+        for (ticket, _), result in zip(checks, results, strict=True):
+            ticket.new_key = result.new_key
+            effect = ticket.exchange.verified(
+                is_outer_good=result.is_outer_good, is_signer_good=result.is_signer_good, proof=result.proof
+            )
+            if isinstance(effect, Hint):
+                self._hint(ticket, effect, now)
+                continue
+            device = effect.device if isinstance(effect, (Refuse, Issue)) else effect.signer.device
+            if device is not None:
+                self._requests.charge(device.id, now)
+            if isinstance(effect, Refuse):
+                refused.append((ticket, effect))
+            else:
+                orders.append((ticket, effect))
+        self._carry_out(orders, refused, now)
+
+    def _receive(self, ticket: Ticket, now: float) -> bool:
+        ticket.exchange = AuthorityExchange(self._places)
+        effect = ticket.exchange.receive(ticket.inbound)
+        if isinstance(effect, Hint):
+            self._hint(ticket, effect, now)
+            return False
+        ticket.lookup = effect
+        return True
+
+    def _look_up(self, tickets: Sequence[Ticket], now: float) -> list[tuple[Ticket, Verify]]:
+        with self._store.reading() as connection:
+            found = find_facts(connection, [ticket.lookup for ticket in tickets], int(now))
+        checks: list[tuple[Ticket, Verify]] = []
+        for ticket, facts in zip(tickets, found, strict=True):
+            wait = self._failures.wait(origin(ticket.inbound.source), now)
+            if wait is None and facts.signer is not None:
+                wait = self._requests.wait(facts.signer.device.id, now)
+            effect = ticket.exchange.found(facts if wait is None else replace(facts, wait=wait), int(now))
+            match effect:
+                case Verify():
+                    checks.append((ticket, effect))
+                case Respond(reply):
+                    self._tally.repeated += 1
+                    ticket.reply = reply
+                case Hint():
+                    self._hint(ticket, effect, now)
+        return checks
+
+    def _carry_out(
+        self, orders: Sequence[tuple[Ticket, Order]], refused: list[tuple[Ticket, Refuse]], now: float
+    ) -> None:
+        issues, reserved, changes = self._reserve(orders, refused, now)
+        refusals = self._sign_refusals(refused, now)
+        if not issues and not changes and not refusals:
+            return
+        signed = self._issue(issues, reserved)
+        receipts = [(order, self._sign_receipt(order)) for _, order in changes]
+        with self._store.writing(int(now)) as writing:
+            issued, changed = decisions.record(
+                writing, signed, receipts, [(refuse, encoded) for _, refuse, encoded in refusals]
+            )
+        for ticket, refuse, encoded in refusals:
+            ticket.reply = SignedRefusal(encoded, refuse.problem)
+        late: list[tuple[Ticket, Refuse]] = []
+        outcomes = zip([*(t for t, _ in issues), *(t for t, _ in changes)], [*issued, *changed], strict=True)
+        for ticket, outcome in outcomes:
+            effect = ticket.exchange.committed(outcome)
+            if isinstance(effect, Respond):
+                ticket.reply = effect.reply
+            else:  # somebody was quicker, between our look and our change
+                late.append((ticket, effect))
+        self._tally.decided(issued, changed, changes)
+        if late:
+            self._carry_out([], late, now)
+
+    def _reserve(
+        self, orders: Sequence[tuple[Ticket, Order]], refused: list[tuple[Ticket, Refuse]], now: float
+    ) -> tuple[list[tuple[Ticket, Issue]], list[Reserved], list[tuple[Ticket, Confirm | Revoke]]]:
+        """Write the intents; what needs no new certificate is replied to, or joins the refused."""
+        wanted: list[tuple[Ticket, Issue]] = []
+        changes: list[tuple[Ticket, Confirm | Revoke]] = []
+        for ticket, order in orders:
+            if isinstance(order, Issue):
+                wanted.append((ticket, order))
+            else:
+                changes.append((ticket, order))
+        issues: list[tuple[Ticket, Issue]] = []
+        reserved: list[Reserved] = []
+        if wanted:
+            with self._store.writing(int(now), durable=False) as writing:
+                results = intents.reserve(writing, [order for _, order in wanted], self._latest)
+            for (ticket, order), result in zip(wanted, results, strict=True):
+                if isinstance(result, Reserved):
+                    issues.append((ticket, order))
+                    reserved.append(result)
+                    continue
+                effect = ticket.exchange.committed(result)
+                if isinstance(effect, Respond):
+                    self._tally.repeated += 1
+                    ticket.reply = effect.reply
+                else:
+                    refused.append((ticket, effect))
+        return issues, reserved, changes
+
+    def _issue(self, issues: Sequence[tuple[Ticket, Issue]], reserved: Sequence[Reserved]) -> list[Signed]:
+        signed: list[Signed] = []
+        done: dict[int, bytes] = {}
+        for (ticket, order), intent in zip(issues, reserved, strict=True):
+            encoded = done.get(intent.id)  # twins in one group share an intent, and its one signature
+            if encoded is None:
+                encoded = done[intent.id] = self._authorities[order.ask.authority].issuer.issue(
+                    ToBeIssued(
+                        order.profile,
+                        intent.serial,
+                        order.device.name,
+                        intent.not_before,
+                        intent.not_after,
+                        order.algorithm,
+                        ticket.new_key,
+                    )
+                )
+            signed.append(Signed(order, intent, encoded))
+        return signed
+
+    def _sign_receipt(self, order: Confirm | Revoke) -> bytes:
+        return self._authorities[order.ask.authority].registrar.sign(Statement(order.ask, _DONE))
+
+    def _sign_refusals(
+        self, refused: Sequence[tuple[Ticket, Refuse]], now: float
+    ) -> list[tuple[Ticket, Refuse, bytes]]:
+        signed: list[tuple[Ticket, Refuse, bytes]] = []
+        for ticket, refuse in refused:
+            self._log_refusal(ticket, refuse)
+            key = -1 if refuse.device is None else refuse.device.id  # strangers share one bucket
+            wait = self._refusals.wait(key, now)
+            if wait is not None:
+                ticket.reply = Problem(ProblemKind.OVERLOADED, "too many refusals", wait)
+                continue
+            self._refusals.charge(key, now)
+            registrar = self._authorities[refuse.ask.authority].registrar
+            signed.append((ticket, refuse, registrar.sign(Statement(refuse.ask, refuse.problem))))
+        return signed
+
+    def _hint(self, ticket: Ticket, hint: Hint, now: float) -> None:
+        problem, inbound = hint.problem, ticket.inbound
+        ticket.reply = problem
+        if problem.kind in _CHARGED:
+            self._failures.charge(origin(inbound.source), now)
+        if self._tally.hinted(problem.kind, now):
+            _LOG.warning(
+                "not authentic",
+                extra={
+                    "kind": problem.kind.name,
+                    "detail": problem.detail,
+                    "source": inbound.source,
+                    "label": inbound.label[:64],
+                    "op": inbound.op.value,
+                },
+            )
+
+    def _log_refusal(self, ticket: Ticket, refuse: Refuse) -> None:
+        self._tally.refused[refuse.problem.kind] += 1
+        _LOG.warning(
+            "refused",
+            extra={
+                "kind": refuse.problem.kind.name,
+                "detail": refuse.problem.detail,
+                "device": None if refuse.device is None else refuse.device.name,
+                "source": ticket.inbound.source,
+                "label": refuse.ask.label,
+                "op": refuse.ask.op.value,
+                "request": refuse.ask.digest[:8].hex(),
+                "alarm": refuse.alarm or None,
+            },
+        )
+
+
+_CHARGED: Final = frozenset({ProblemKind.MALFORMED, ProblemKind.BAD_SIGNATURE, ProblemKind.TOO_LARGE})
+"""Hints that cost their source a token: nobody sends these by accident again and again."""

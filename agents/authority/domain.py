@@ -1,0 +1,142 @@
+"""One domain's authority as it is loaded from its directory: keys, certificates, places of its labels."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from agents.authority.issuer import Issuer
+from agents.authority.layout import BadDirectory, Layout
+from agents.keys import SoftwareSigner, load_private_key
+from protocol import c509, receipt
+from protocol.cose import PublicKey
+from protocol.errors import EnrollmentError
+from protocol.exchange.authority_effects import Statement
+from protocol.exchange.authority_judgement import Place
+from protocol.labels import Domain
+from protocol.path import Authority, verification_key, verify_authority
+from protocol.profiles import PROFILES
+from protocol.signing import Signer
+from protocol.validity import Clock
+from protocol.voucher import key_identifier
+
+
+class Registrar:
+    """The registration key: signs receipts and refusals, and the head of the audit log.
+
+    Args:
+        signer: The key.
+        certificate: Its certificate, by the authority itself.
+    """
+
+    def __init__(self, signer: Signer, certificate: c509.Certificate) -> None:
+        self.signer: Final = signer
+        self.certificate: Final = certificate
+        self.key_id: Final = key_identifier(verification_key(certificate))
+        """Key identifier of the registration key, 32 bytes."""
+        self._thumbprint = c509.thumbprint(certificate.encoded)
+
+    def sign(self, statement: Statement) -> bytes:
+        """Return the signed receipt or refusal."""
+        ask = statement.ask
+        return receipt.sign_verdict(
+            statement.verdict,
+            self.signer,
+            thumbprint=self._thumbprint,
+            request_digest=ask.digest,
+            authority=ask.authority,
+            label=ask.label,
+            op=ask.op,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class DomainAuthority:
+    """Everything that one domain's authority is."""
+
+    domain: Domain
+    key_id: bytes
+    """SHA-256 of the operator CA's SubjectPublicKeyInfo, 32 bytes: how vouchers name it."""
+    issuer: Issuer
+    registrar: Registrar
+    root: c509.Certificate
+    """The scheme root."""
+    chain: tuple[c509.Certificate, ...]
+    """What `crts` gives: operator CA, domain root, registration certificate."""
+    makers: tuple[Authority, ...]
+    places: Mapping[str, Place]
+    """By label."""
+
+
+def load_domain(directory: Path, domain: Domain, passphrase: bytes, now: int) -> DomainAuthority:
+    """Return the authority of one domain, after everything it will say of itself was verified.
+
+    Raises:
+        BadDirectory: Something is missing, wrong, expired, or the passphrase is.
+    """
+    layout = Layout(directory)
+    try:
+        key = load_private_key(layout.operator(domain) / "ca.key", passphrase)
+        registration_key = load_private_key(layout.operator(domain) / "registration.key", passphrase)
+        root = read_certificate(layout.certificates / "root.pem")
+        domain_root = read_certificate(layout.certificates / f"{domain.value}-root.pem")
+        operator = read_certificate(layout.operator(domain) / "ca.pem")
+        registration = read_certificate(layout.operator(domain) / "registration.pem")
+        chain = (operator, domain_root, registration)
+        authority = verify_authority(chain, root=root, authority=None, clock=Clock(now))
+        makers = tuple(
+            verify_authority(
+                (read_certificate(path), domain_root), root=root, authority=None, clock=Clock(now)
+            )
+            for path in sorted(layout.certificates.glob(f"{domain.value}-maker*.pem"))
+        )
+    except (OSError, ValueError, EnrollmentError) as error:
+        raise BadDirectory(f"{domain.value} authority: {error}") from None
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise BadDirectory(f"{domain.value} authority: the CA key is of another kind than its certificate")
+    issuer, registrar = (
+        Issuer(key, operator),
+        Registrar(SoftwareSigner(registration_key, even_y=False), registration),
+    )
+    for name, certificate, public_key in (
+        ("CA", operator, key.public_key()),
+        ("registration", registration, registration_key.public_key()),
+    ):
+        if verification_key(certificate) != public_key:
+            raise BadDirectory(f"{domain.value} authority: the {name} key and its certificate do not match")
+    places = {
+        label: Place(authority.key_id, profile, makers)
+        for label, profile in PROFILES.items()
+        if profile.domain is domain and profile.is_over_the_air and label in authority.labels
+    }
+    return DomainAuthority(domain, authority.key_id, issuer, registrar, root, chain, makers, places)
+
+
+def read_certificate(path: Path) -> c509.Certificate:
+    """Return the X.509 certificate in a PEM file, re-encoded.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: Not a certificate.
+    """
+    return c509.from_der(x509.load_pem_x509_certificate(path.read_bytes()).public_bytes(Encoding.DER))
+
+
+def registration_keys(directory: Path, domains: tuple[Domain, ...]) -> list[PublicKey]:
+    """Return the public registration keys of an authority; no passphrase is needed.
+
+    Raises:
+        BadDirectory: They cannot be read.
+    """
+    certificates = Layout(directory).certificates
+    try:
+        return [
+            verification_key(read_certificate(certificates / f"{domain.value}-registration.pem"))
+            for domain in domains
+        ]
+    except (OSError, ValueError, EnrollmentError) as error:
+        raise BadDirectory(f"{directory}: {error}") from None

@@ -1,0 +1,339 @@
+"""The inventory: which devices there are, what they may have, what they have.
+
+Plain functions on an open `Store`; each is one transaction, and works beside a running authority.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import and_, bindparam, case, func, insert, or_, select
+from sqlalchemy.exc import IntegrityError
+
+from agents.authority import life
+from agents.authority.audit import Entry, Event
+from agents.authority.intents import bootstrap_rows
+from agents.authority.schema import CERTIFICATES, DEVICES, KEYS
+from agents.authority.store import Store, Writing
+from protocol import c509
+from protocol.errors import MalformedMessage, RequestRejected
+from protocol.exchange.facts import CertificateState
+from protocol.exchange.request import RevocationReason
+from protocol.labels import Domain, Tier
+from protocol.path import check_profile
+from protocol.profiles import PROFILES, profile_of
+from protocol.voucher import AUTHORITY_BYTES
+
+_C: Final = CERTIFICATES.c
+_D: Final = DEVICES.c
+
+
+class InventoryError(ValueError):
+    """The inventory cannot take this, or does not have it; the message says why. Nothing was changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewDevice:
+    """A device as its maker announces it."""
+
+    name: str
+    domain: Domain
+    maker: bytes
+    """Key identifier of the manufacturer CA, 32 bytes."""
+    client_id: str
+    entitled: tuple[str, ...]
+    """Over-the-air labels of its domain."""
+    certificate: bytes | None
+    """Its tier 1 certificate, C509; None if it will send it itself once."""
+    epoch: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceSummary:
+    """One line of the list of devices."""
+
+    name: str
+    domain: Domain
+    client_id: str
+    entitled: tuple[str, ...]
+    current: int
+    """Certificates that are current, tier 1 included."""
+    pending: int
+    revoked: int
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateSummary:
+    """One certificate of one device."""
+
+    label: str
+    state: CertificateState
+    serial: bytes
+    authority: bytes
+    not_before: int
+    not_after: int | None
+    issued_at: int
+    ended_at: int | None
+    reason: RevocationReason | None
+    encoded: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceDetail:
+    """One device with everything it has or had."""
+
+    name: str
+    domain: Domain
+    maker: bytes
+    client_id: str
+    epoch: int
+    entitled: tuple[str, ...]
+    registered_at: int
+    certificates: tuple[CertificateSummary, ...]
+    """Oldest first."""
+
+
+_ADD_DEVICES = insert(DEVICES)
+_ADD_KEYS = insert(KEYS)
+_ADD_CERTIFICATES = insert(CERTIFICATES)
+_LAST_DEVICE = select(func.max(_D.id))
+_LAST_KEY = select(func.max(KEYS.c.id))
+
+
+def _counted(state: CertificateState) -> Any:  # noqa: ANN401 (an SQL expression)
+    return func.coalesce(func.sum(case((_C.state == state.value, 1), else_=0)), 0)
+
+
+_SUMMARY = (
+    select(
+        _D.name,
+        _D.domain,
+        _D.client_id,
+        _D.entitled,
+        _counted(CertificateState.CURRENT),
+        _counted(CertificateState.PENDING),
+        _counted(CertificateState.REVOKED),
+    )
+    .select_from(DEVICES.outerjoin(CERTIFICATES, _C.device_id == _D.id))
+    .group_by(_D.id)
+    .order_by(_D.domain, _D.name)
+)
+_DEVICE = select(DEVICES).where(or_(_D.name == bindparam("word"), _D.client_id == bindparam("word")))
+_CERTIFICATES = select(CERTIFICATES).where(_C.device_id == bindparam("device")).order_by(_C.issued_at, _C.id)
+_REGISTERED = (
+    select(_D.client_id, _D.name, _D.maker, _C.encoded)
+    .select_from(DEVICES.outerjoin(CERTIFICATES, and_(_C.device_id == _D.id, _C.parent_id.is_(None))))
+    .where(_D.client_id.in_(bindparam("ids", expanding=True)))
+)
+_PAGE: Final = 500
+_BY_SERIAL = select(_C.id).where(_C.serial == bindparam("number"))
+
+
+def register_devices(store: Store, devices: Sequence[NewDevice], now: int) -> int:
+    """Enter devices in the inventory, all of them or none; the same ones again change nothing.
+
+    Args:
+        store: Open.
+        devices: At most a few thousand in one call: it is one transaction.
+        now: POSIX seconds.
+
+    Returns:
+        How many were entered.
+
+    Raises:
+        InventoryError: One of them cannot be: a name or key that is known, labels of another domain, a
+            certificate that is not its own.
+    """
+    checked = [(device, _check(device)) for device in devices]
+    with store.writing(now) as writing:
+        known = _known(writing, devices)
+        new = [(device, certificate) for device, certificate in checked if not _is_known(device, known)]
+        device_id = int(writing.connection.execute(_LAST_DEVICE).scalar_one() or 0)
+        number = int(writing.connection.execute(_LAST_KEY).scalar_one() or 0)
+        rows: list[dict[str, object]] = []
+        keys: list[dict[str, object]] = []
+        bootstraps: list[dict[str, object]] = []
+        for device, certificate in new:
+            device_id += 1
+            rows.append(
+                {
+                    "id": device_id,
+                    "name": device.name,
+                    "domain": device.domain.value,
+                    "maker": device.maker,
+                    "client_id": device.client_id,
+                    "epoch": device.epoch,
+                    "entitled": " ".join(device.entitled),
+                    "registered_at": now,
+                }
+            )
+            serial: bytes | None = None
+            label: str | None = None
+            if certificate is not None:
+                number += 1
+                serial, label = certificate.serial, bootstrap_label(device.domain)
+                key, row = bootstrap_rows(number, device_id, device.maker, label, certificate, now)
+                keys.append(key)
+                bootstraps.append(row)
+            writing.note(Entry(Event.REGISTER, device.client_id, device.name, label, serial))
+        try:
+            for statement, values in (
+                (_ADD_DEVICES, rows),
+                (_ADD_KEYS, keys),
+                (_ADD_CERTIFICATES, bootstraps),
+            ):
+                if values:
+                    writing.connection.execute(statement, values)
+        except IntegrityError as error:
+            raise InventoryError(
+                f"a name, key or serial number is registered already ({error.orig})"
+            ) from None
+    return len(new)
+
+
+def _known(writing: Writing, devices: Sequence[NewDevice]) -> dict[str, tuple[str, bytes, bytes | None]]:
+    """Return (name, maker, bootstrap certificate) of those that are registered, by client-id."""
+    known: dict[str, tuple[str, bytes, bytes | None]] = {}
+    for start in range(0, len(devices), _PAGE):
+        page = [device.client_id for device in devices[start : start + _PAGE]]
+        for client_id, *rest in writing.connection.execute(_REGISTERED, {"ids": page}):
+            known[client_id] = rest[0], rest[1], rest[2]
+    return known
+
+
+def _is_known(device: NewDevice, known: dict[str, tuple[str, bytes, bytes | None]]) -> bool:
+    found = known.get(device.client_id)
+    if found is None:
+        return False
+    if found != (device.name, device.maker, device.certificate):
+        raise InventoryError(f"{device.name}: is registered already, with another certificate")
+    return True
+
+
+def bootstrap_label(domain: Domain) -> str:
+    """Return the label of the domain's tier 1 certificates."""
+    for label, profile in PROFILES.items():
+        if profile.domain is domain and profile.tier is Tier.BOOTSTRAPPING:
+            return label
+    raise InventoryError(f"no tier 1 label in {domain.value}")
+
+
+def _check(device: NewDevice) -> c509.Certificate | None:
+    if len(device.maker) != AUTHORITY_BYTES:
+        raise InventoryError(f"{device.name}: a maker is named by {AUTHORITY_BYTES} bytes")
+    for label in device.entitled:
+        profile = PROFILES.get(label)
+        if profile is None or not profile.is_over_the_air or profile.domain is not device.domain:
+            raise InventoryError(
+                f"{device.name}: {label!r} is no over-the-air label of {device.domain.value}"
+            )
+    profile = profile_of(bootstrap_label(device.domain))
+    try:
+        profile.naming.check(device.name)
+        if device.certificate is None:
+            return None
+        certificate = c509.decode_certificate(device.certificate)
+        if check_profile(certificate, profile) != device.name:
+            raise InventoryError(f"{device.name}: the certificate is another device's")
+    except (RequestRejected, MalformedMessage) as error:
+        raise InventoryError(f"{device.name}: {error}") from None
+    return certificate
+
+
+def list_devices(store: Store) -> list[DeviceSummary]:
+    """Return every device, by domain and name."""
+    with store.reading() as connection:
+        rows = connection.execute(_SUMMARY).all()
+    return [
+        DeviceSummary(name, Domain(domain), client_id, tuple(entitled.split()), current, pending, revoked)
+        for name, domain, client_id, entitled, current, pending, revoked in rows
+    ]
+
+
+def show_device(store: Store, word: str) -> DeviceDetail:
+    """Return one device with its certificates.
+
+    Args:
+        store: Open.
+        word: Its name or client-id.
+
+    Raises:
+        InventoryError: There is none, or several makers have one of that name (then use the client-id).
+    """
+    with store.reading() as connection:
+        row = _only(connection.execute(_DEVICE, {"word": word}).all(), word)
+        rows = connection.execute(_CERTIFICATES, {"device": row.id}).all()
+    return DeviceDetail(
+        row.name,
+        Domain(row.domain),
+        row.maker,
+        row.client_id,
+        row.epoch,
+        tuple(row.entitled.split()),
+        row.registered_at,
+        tuple(_summary(certificate) for certificate in rows),
+    )
+
+
+def _only(rows: Sequence[Any], word: str) -> Any:  # noqa: ANN401 (a database row)
+    if not rows:
+        raise InventoryError(f"no device is called {word!r}")
+    if len(rows) > 1:
+        ids = ", ".join(row.client_id for row in rows)
+        raise InventoryError(f"several makers have a device {word!r}; say which by client-id: {ids}")
+    return rows[0]
+
+
+def _summary(row: Any) -> CertificateSummary:  # noqa: ANN401 (a database row)
+    return CertificateSummary(
+        row.label,
+        CertificateState(row.state),
+        row.serial,
+        row.authority,
+        row.not_before,
+        row.not_after,
+        row.issued_at,
+        row.ended_at,
+        None if row.reason is None else RevocationReason(row.reason),
+        row.encoded,
+    )
+
+
+def revoke(store: Store, word: str, reason: RevocationReason, now: int) -> list[CertificateSummary]:
+    """Revoke a device or a certificate, at once for every process that uses this store.
+
+    Args:
+        store: Open.
+        word: A device's name or client-id: everything it has, or ever had, is revoked, its tier 1
+            certificate too. Or a serial number in hex.
+        reason: Key compromise takes all that descend from a certificate with it.
+        now: POSIX seconds.
+
+    Returns:
+        What is revoked now and was not before.
+
+    Raises:
+        InventoryError: Neither a device nor a certificate is called that.
+    """
+    with store.writing(now) as writing:
+        rows = writing.connection.execute(_DEVICE, {"word": word}).all()
+        if rows:
+            device = _only(rows, word)
+            targets = [one for one in life.lives_of_device(writing, device.id) if one.state != life.VOID]
+        else:
+            targets = _by_serial(writing, word)
+        revoked = life.revoke(writing, targets, reason, f"by the operator: {reason.name.lower()}")
+        numbers = {one.id for one in revoked}
+        found = writing.connection.execute(select(CERTIFICATES).where(_C.id.in_(numbers))).all()
+        return [_summary(row) for row in found]
+
+
+def _by_serial(writing: Writing, word: str) -> list[life.Life]:
+    try:
+        serial = bytes.fromhex(word.replace(":", ""))
+    except ValueError:
+        serial = b""
+    numbers = writing.connection.execute(_BY_SERIAL, {"number": serial}).scalars().all()
+    if not numbers:
+        raise InventoryError(f"no device and no certificate is called {word!r}")
+    return list(life.lives(writing, numbers).values())

@@ -1,0 +1,152 @@
+"""A manufacturer in an authority's directory: tier 1 certificates, first vouchers, and the inventory.
+
+`MakerIssuer` is what `agents.factory` takes as its maker.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from agents.authority.domain import read_certificate
+from agents.authority.intents import new_serial
+from agents.authority.inventory import NewDevice, register_devices
+from agents.authority.issuer import Issuer, ToBeIssued
+from agents.authority.layout import BadDirectory, Layout, read_settings
+from agents.authority.store import Store
+from agents.factory.maker import MadeDevice
+from agents.keys import SoftwareSigner, load_private_key
+from protocol import c509
+from protocol.cose import Algorithm, PublicKey
+from protocol.errors import EnrollmentError
+from protocol.labels import Domain
+from protocol.path import verification_key
+from protocol.profiles import Profile, over_the_air
+from protocol.signing import Signer
+from protocol.voucher import Voucher, key_identifier
+
+
+class MakerIssuer:
+    """A maker, open for work; close it, or use it in a `with`. Threads: any for `issue`.
+
+    Args:
+        directory: Of the authority.
+        domain: Which of its makers.
+        passphrase: Of its keys.
+        clock: POSIX seconds.
+
+    Raises:
+        BadDirectory: No such maker, or the passphrase is wrong.
+        WrongStore: The directory's store cannot be used.
+    """
+
+    def __init__(
+        self, directory: Path, domain: Domain, passphrase: bytes, *, clock: Callable[[], float] = time.time
+    ) -> None:
+        if domain not in read_settings(directory).domains:
+            raise BadDirectory(f"{directory}: has no domain {domain.value}")
+        layout = Layout(directory)
+        folder = layout.maker(domain)
+        try:
+            key = load_private_key(folder / "ca.key", passphrase)
+            voucher_key = load_private_key(folder / "voucher.key", passphrase)
+            certificate = read_certificate(folder / "ca.pem")
+            domain_root = read_certificate(layout.certificates / f"{domain.value}-root.pem")
+            operator = read_certificate(layout.certificates / f"{domain.value}-operator.pem")
+            root = read_certificate(layout.certificates / "root.pem")
+            public_key = verification_key(certificate)
+            owner = key_identifier(verification_key(operator))
+        except (OSError, ValueError, EnrollmentError) as error:
+            raise BadDirectory(f"{domain.value} maker: {error}") from None
+        if not isinstance(key, ec.EllipticCurvePrivateKey) or public_key != key.public_key():
+            raise BadDirectory(f"{domain.value} maker: the CA key and its certificate do not match")
+        self.domain: Final = domain
+        self.root: Final = root
+        """The scheme root, pinned in every device."""
+        self.path: Final[Sequence[c509.Certificate]] = (certificate, domain_root)
+        """The CA that issues tier 1 certificates, then those above it, without the root."""
+        self.key_id: Final = key_identifier(public_key)
+        """Key identifier of the manufacturer CA, 32 bytes; part of every client-id."""
+        self.owner: Final = owner
+        """Key identifier of the operator CA that first vouchers name, 32 bytes."""
+        self.voucher_signer: Signer = SoftwareSigner(voucher_key, even_y=False)
+        self.voucher_key: PublicKey = voucher_key.public_key()
+        """Pinned in every device."""
+        self._voucher_key_id = key_identifier(self.voucher_key)
+        self._issuer = Issuer(key, certificate)
+        self._clock = clock
+        self._store = Store(layout.store)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the inventory."""
+        self._store.close()
+
+    def issue(self, profile: Profile, name: str, public_key: bytes) -> c509.Certificate:
+        """Return a tier 1 certificate.
+
+        Args:
+            profile: Of a tier 1 label of this maker's domain.
+            name: The device's.
+            public_key: SEC1 point, P-256; an uncompressed one saves some time.
+
+        Raises:
+            RequestRejected: A name that the profile does not take.
+        """
+        order = ToBeIssued(
+            profile,
+            new_serial(),
+            profile.naming.check(name),
+            int(self._clock()) - profile.backdate,
+            None,
+            Algorithm.ES256,
+            public_key,
+        )
+        return c509.decode_certificate(self._issuer.issue(order))
+
+    def voucher(self, name: str, *, epoch: int = 0) -> bytes:
+        """Return a voucher that names `owner` as the device's owner."""
+        return Voucher.issue(self.voucher_signer, self._voucher_key_id, name, self.owner, epoch).encoded
+
+    def register(self, devices: Sequence[MadeDevice]) -> None:
+        """Enter devices into the inventory, entitled to every label of the domain; all or none.
+
+        The same ones again change nothing.
+
+        Raises:
+            InventoryError: A name is taken by another device.
+        """
+        entitled = over_the_air(self.domain)
+        register_devices(
+            self._store,
+            [
+                NewDevice(
+                    device.name,
+                    self.domain,
+                    self.key_id,
+                    device.client_id,
+                    entitled,
+                    device.certificate.encoded,
+                )
+                for device in devices
+            ],
+            int(self._clock()),
+        )
+
+
+def maker_issuer(directory: Path, domain: Domain, passphrase: bytes) -> MakerIssuer:
+    """Return the maker of `domain` in an authority's directory."""
+    return MakerIssuer(directory, domain, passphrase)

@@ -1,0 +1,112 @@
+"""What an authority puts outside: the signed head of its audit log, and its revocation lists.
+
+Looked at once a second, because another process (`trillium revoke`) may have written; nothing is published
+that has not changed. Who carries it further (a public topic) adds a listener.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
+import anyio
+from anyio import to_thread
+from sqlalchemy.exc import SQLAlchemyError
+
+from agents.authority import audit
+from agents.authority.domain import Registrar
+from agents.authority.layout import Layout
+from agents.authority.revocation import Revocations
+from agents.authority.store import Store
+from agents.authority.tally import Tally
+from agents.keys import write_atomically
+from protocol.labels import Domain
+
+_LOG: Final = logging.getLogger("trillium.authority")
+PERIOD: Final = 1.0
+"""Seconds between two looks; at most so much of the log's end can be cut off unseen."""
+JUNK_PERIOD: Final = 60
+"""Seconds between two audit records that count what was not authentic."""
+
+Listener = Callable[[str, bytes], Awaitable[None]]
+"""Told ("audit-head" or "crl/<domain>", bytes) for each new publication."""
+
+
+class Publisher:
+    """Publishes from one authority directory.
+
+    Args:
+        layout: Where files go.
+        store: Open as long as this is used.
+        registrar: Signs the head.
+        revocations: One per domain.
+        tally: Its junk is recorded here.
+        clock: POSIX seconds.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        store: Store,
+        registrar: Registrar,
+        revocations: Mapping[Domain, Revocations],
+        tally: Tally,
+        clock: Callable[[], float],
+    ) -> None:
+        self._layout = layout
+        self._store = store
+        self._registrar = registrar
+        self._revocations = revocations
+        self._tally = tally
+        self._clock = clock
+        self._head: audit.Head | None = None
+        self._numbers: dict[Domain, int] = {}
+        self._junk_at = clock()
+        self._listeners: list[Listener] = []
+
+    def add_listener(self, listener: Listener) -> None:
+        """Tell `listener` of every publication from now on."""
+        self._listeners.append(listener)
+
+    async def run(self) -> None:
+        """Publish what changes, until cancelled."""
+        while True:
+            await self.publish()
+            await anyio.sleep(PERIOD)
+
+    async def publish(self, *, is_last: bool = False) -> None:
+        """Publish what has changed since the last time."""
+        try:
+            published = await to_thread.run_sync(self._publish, is_last)
+        except (SQLAlchemyError, OSError) as error:
+            _LOG.error("cannot publish", extra={"error": str(error)})
+            return
+        for name, body in published:
+            for listener in self._listeners:
+                await listener(name, body)
+
+    def _publish(self, is_last: bool) -> list[tuple[str, bytes]]:
+        now = int(self._clock())
+        self._record_junk(now, is_last=is_last)
+        published: list[tuple[str, bytes]] = []
+        for domain, revocations in self._revocations.items():
+            current = revocations.current(now)
+            if current.number != self._numbers.get(domain):
+                self._numbers[domain] = current.number
+                published.append((f"crl/{domain.value}", current.encoded))
+        with self._store.reading() as connection:
+            head = audit.read_head(connection)
+        if head != self._head:
+            signed = audit.sign_head(head, self._registrar.signer, self._registrar.key_id, now)
+            write_atomically(self._layout.audit_head, signed, mode=0o644)
+            self._head = head
+            published.append(("audit-head", signed))
+        return published
+
+    def _record_junk(self, now: int, *, is_last: bool) -> None:
+        if not is_last and now - self._junk_at < JUNK_PERIOD:
+            return
+        self._junk_at = now
+        entry = self._tally.take_junk()
+        if entry is not None:
+            with self._store.writing(now) as writing:
+                writing.note(entry)

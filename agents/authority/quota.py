@@ -1,0 +1,78 @@
+"""How much one peer may ask for: token buckets, bounded in number.
+
+Charged after the fact: a source for what it delivered and could not be authenticated, a device for what its
+own key signed. So nobody can use up another's quota, and a stranger costs at most one signature check each.
+"""
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
+
+_Key = TypeVar("_Key")
+
+MAX_SOURCES: Final = 8192
+"""Buckets of sources; the least recently charged is forgotten (and so forgiven). 1 MiB or so."""
+MAX_DEVICES: Final = 65536
+"""Buckets of devices, likewise; 8 MiB or so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """What a bucket holds, and how fast it fills."""
+
+    burst: float
+    per_second: float
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much an authority does at once and for whom."""
+
+    in_work: int = 4096
+    """Requests waiting or in work, about 4 KiB each; the next is refused at once."""
+    group: int = 128
+    """Requests that share transactions: more saves little, and makes the first wait for the last."""
+    groups: int = 2
+    """Groups in work at a time: one verifies while the other writes."""
+    failures: Rate = Rate(500, 50)
+    """Requests of one source that are not authentic."""
+    requests: Rate = Rate(60, 0.2)
+    """Requests that one device's keys signed; enrolling under every label takes about ten."""
+    refusals: Rate = Rate(10, 1 / 60)
+    """Signed refusals for one device; beyond, it is told to wait."""
+
+
+class Buckets(Generic[_Key]):
+    """Token buckets by key. Threads: any."""
+
+    def __init__(self, rate: Rate, maximum: int) -> None:
+        self._rate = rate
+        self._maximum = maximum
+        self._spent: OrderedDict[_Key, tuple[float, float]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def wait(self, key: _Key, now: float) -> float | None:
+        """Return the seconds until there is a token again, None if there is one."""
+        with self._lock:
+            spent = self._level(key, now)
+        missing = spent + 1 - self._rate.burst
+        return None if missing <= 0 else missing / self._rate.per_second
+
+    def charge(self, key: _Key, now: float) -> None:
+        """Take a token; below none it stays at none, so that waiting always ends."""
+        with self._lock:
+            spent = min(self._level(key, now) + 1, self._rate.burst)
+            self._spent[key] = spent, now
+            self._spent.move_to_end(key)
+            if len(self._spent) > self._maximum:
+                self._spent.popitem(last=False)
+
+    def _level(self, key: _Key, now: float) -> float:
+        spent, since = self._spent.get(key, (0.0, now))
+        return max(0.0, spent - max(0.0, now - since) * self._rate.per_second)
+
+
+def origin(source: str) -> str:
+    """Return what of a source's name is charged: a CoAP peer's address without its port."""
+    return source.rpartition(":")[0] if source.startswith("coap") else source

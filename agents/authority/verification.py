@@ -1,0 +1,75 @@
+"""Verifying a group's signatures: public data in, results out, no exception for anything a peer may send."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from protocol.cose import Algorithm, PublicKey, is_signature_valid
+from protocol.exchange.authority import Proof
+from protocol.exchange.authority_effects import Check, Verify
+
+_CURVES: Final = {
+    Algorithm.ES256: ec.SECP256R1(),
+    Algorithm.ES384: ec.SECP384R1(),
+    Algorithm.ES512: ec.SECP521R1(),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What the signatures of one request turned out to be."""
+
+    is_outer_good: bool
+    is_signer_good: bool = True
+    proof: Proof = Proof.GOOD
+    new_key: bytes = b""
+    """The new key as an uncompressed point (or as it came, where it is none), if the proof is good."""
+
+
+_BAD: Final = Verified(is_outer_good=False)
+
+
+def load_key(algorithm: Algorithm, key: bytes) -> PublicKey | None:
+    """Return the key for use with `cryptography`, or None if it is none: not on its curve, another length."""
+    try:
+        if algorithm is Algorithm.EDDSA:
+            return ed25519.Ed25519PublicKey.from_public_bytes(key)
+        return ec.EllipticCurvePublicKey.from_encoded_point(_CURVES[algorithm], key)
+    except (ValueError, UnsupportedAlgorithm):
+        return None
+
+
+# Signers come again, for `conf` and the next label; 4096 keys take about 2 MiB.
+_load_signer = lru_cache(maxsize=4096)(load_key)
+
+
+def _is_good(check: Check, key: PublicKey | None) -> bool:
+    return key is not None and is_signature_valid(key, check.algorithm, check.signature, check.signed_bytes)
+
+
+def verify(checks: Sequence[Verify]) -> list[Verified]:
+    """Return what became of each, in order; what cannot matter any more is not verified."""
+    return [_verify(check) for check in checks]
+
+
+def _verify(effect: Verify) -> Verified:
+    for check in (effect.signer, effect.outer):
+        if check is not None and not _is_good(check, _load_signer(check.algorithm, check.public_key)):
+            return _BAD
+    check = effect.proof
+    if check is None:
+        return Verified(is_outer_good=True)
+    key = load_key(check.algorithm, check.public_key)
+    if key is None:
+        return Verified(is_outer_good=True, proof=Proof.NO_KEY)
+    if not _is_good(check, key):
+        return Verified(is_outer_good=True, proof=Proof.BAD)
+    new_key = check.public_key
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        new_key = key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+    return Verified(is_outer_good=True, new_key=new_key)
