@@ -13,9 +13,9 @@ from aiocoap import Message
 from aiocoap.message import Direction
 from aiocoap.messagemanager import MessageManager
 from aiocoap.numbers.constants import Unreliable
-from aiocoap.numbers.optionnumbers import OptionNumber
 from aiocoap.numbers.types import ACK, CON, RST
 from aiocoap.numbers.types import Type as LibraryType
+from aiocoap.optiontypes import OpaqueOption
 from aiocoap.tokenmanager import TokenManager
 from aiocoap.transports.udp6 import MessageInterfaceUDP6, UDP6EndpointAddress
 from aiocoap.util import socknumbers
@@ -23,36 +23,32 @@ from aiocoap.util import socknumbers
 from constrained.quiet import QuietLog
 from constrained.shelf import Shelf
 from constrained.sockets import is_multicast, source_of
-from constrained.wire import MAX_DATAGRAM_BYTES, Datagram, Option, Type, decode
+from constrained.wire import MAX_DATAGRAM_BYTES, Datagram, decode
 from protocol.errors import MalformedMessage
 
 EXCHANGE_LIFETIME: Final = 247.0
 """Seconds in which a message ID stands for one message (RFC 7252 §4.8.2)."""
-
-_STAND_IN: Final = int(OptionNumber.IF_MATCH)
-"""Critical and never understood: it takes the place of whatever else is, so that aiocoap's
-enumerations, which keep every number they are shown, do not grow."""
+_IF_MATCH: Final = 1
+"""Critical and never understood here: it stands for whatever was refused in a message."""
 
 
 def fill(message: Any, options: Iterable[tuple[int, bytes]]) -> Any:  # noqa: ANN401 (aiocoap is untyped)
-    """Add `options` to an aiocoap message and return it."""
+    """Add `options` to an aiocoap message and return it.
+
+    They stay bytes under plain numbers: aiocoap would keep every number that it is shown for ever, and
+    has no use for the values.
+    """
     for number, value in options:
-        named = OptionNumber(number)
-        try:
-            option = named.create_option(decode=value)
-        except UnicodeDecodeError:
-            # No path or query of ours has such bytes; it will not be found.
-            option = named.create_option(value=value.decode("utf-8", "replace"))
-        message.opt.add_option(option)
+        message.opt.add_option(OpaqueOption(number, value))
     return message
 
 
 def datagram_of(message: Any) -> Datagram:  # noqa: ANN401
-    """Return what an aiocoap message says."""
-    options = tuple((int(option.number), option.encode()) for option in message.opt.option_list())
-    refused = next((number for number, _ in options if number == _STAND_IN), None)
+    """Return what an aiocoap message, filled by `fill`, says."""
+    options = tuple((option.number, option.value) for option in message.opt.option_list())
+    refused = _IF_MATCH if any(number == _IF_MATCH for number, _ in options) else None
     return Datagram(
-        int(message.mtype), int(message.code), message.mid, message.token, options, message.payload, refused
+        message.mtype, message.code, message.mid, message.token, options, message.payload, refused
     )
 
 
@@ -122,7 +118,7 @@ class Transport(MessageInterfaceUDP6):  # type: ignore[misc]  # aiocoap is untyp
         except MalformedMessage:
             self.log.debug("dropped a datagram that is not CoAP")
             return
-        if (0 < datagram.code < 32) is not self.takes_requests and datagram.code:
+        if 0 < datagram.code < 32 and not self.takes_requests:
             return
         if flags & socket.MSG_TRUNC:
             # The rest is gone for good; a body as long as the buffer is over every limit.
@@ -134,10 +130,7 @@ class Transport(MessageInterfaceUDP6):  # type: ignore[misc]  # aiocoap is untyp
         message.mtype = LibraryType(datagram.type)
         message.mid, message.token = datagram.mid, datagram.token
         message.remote, message.direction = peer, Direction.INCOMING
-        if datagram.refused is None:
-            fill(message, datagram.options)
-        else:
-            fill(message, [(_STAND_IN, b"")])
+        fill(message, datagram.options if datagram.refused is None else [(_IF_MATCH, b"")])
         try:
             self._ctx.dispatch_message(message)
         except Exception as error:  # noqa: BLE001 (aiocoap asserts on what peers may send)
@@ -214,6 +207,3 @@ class Messages(MessageManager):  # type: ignore[misc]  # aiocoap is untyped
 
 
 _UNRELIABLE: Final = Unreliable()
-
-assert Type.ACK == ACK
-assert Option.URI_PATH == OptionNumber.URI_PATH
