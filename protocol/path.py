@@ -71,7 +71,7 @@ def is_issued_by(certificate: c509.Certificate, issuer: c509.Certificate) -> boo
     """Return whether `issuer`'s key signed `certificate`, and it names that issuer."""
     if certificate.issuer_name != issuer.subject:
         return False
-    algorithm = _cose_algorithm(certificate.signature_algorithm)
+    algorithm = cose_algorithm(certificate.signature_algorithm)
     if algorithm is None:
         return False
     return is_signature_valid(
@@ -79,7 +79,8 @@ def is_issued_by(certificate: c509.Certificate, issuer: c509.Certificate) -> boo
     )
 
 
-def _cose_algorithm(number: object) -> Algorithm | None:
+def cose_algorithm(number: object) -> Algorithm | None:
+    """Return the COSE algorithm of a registered C509 signature algorithm; None for one not used here."""
     for algorithm, registered in SIGNATURE_ALGORITHMS.items():
         if registered == number:
             return algorithm

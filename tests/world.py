@@ -53,11 +53,12 @@ def certify(
     not_after: int | None = None,
     extensions: tuple[c509.Extension, ...] = (),
     serial: bytes | None = None,
+    name: c509.Name | None = None,
 ) -> c509.Certificate:
-    """Return a certificate; `issuer` None is self-signed with `key`."""
+    """Return a certificate; `issuer` None is self-signed with `key`; `name` overrides `subject`."""
     point = key.public_key
     public_key = point if form == 2 else bytes((0x100 - point[0],)) + point[1:]
-    name = c509.Name.common_name(subject)
+    name = name or c509.Name.common_name(subject)
     tbs = c509.TbsCertificate(
         form,
         serial or b"\x01" + hashlib.sha256(subject.encode() + point + bytes([form])).digest()[:7],

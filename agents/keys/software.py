@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from agents.keys.files import PrivateKey
 from protocol.cose import Algorithm, algorithm_of
 from protocol.even_y import with_even_y
+from protocol.low_s import with_low_s
 
 _CURVES: Final = {
     Algorithm.ES256: (ec.SECP256R1, hashes.SHA256(), hashlib.sha256, 32),
@@ -34,7 +35,8 @@ class SoftwareSigner:
         even_y: Whether P-256 signatures are those whose R has an even y (`protocol.even_y`), so that
             messages and requests can be verified many at a time. It costs 0.3 ms a signature, ten times
             the signature itself, and checks it on the way. Off for whoever signs certificates, CRLs or
-            TLS: nobody batches those.
+            TLS: nobody batches those; then the smaller s is taken, so that a certificate has one
+            thumbprint (`protocol.low_s`).
     """
 
     def __init__(self, key: PrivateKey, *, even_y: bool = True) -> None:
@@ -63,4 +65,4 @@ class SoftwareSigner:
         signature = r.to_bytes(size, "big") + s.to_bytes(size, "big")
         if self._even_y and isinstance(self._public_key, ec.EllipticCurvePublicKey):
             return with_even_y(self._public_key, digest, signature)
-        return signature
+        return with_low_s(self.algorithm, signature)

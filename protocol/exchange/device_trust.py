@@ -15,7 +15,8 @@ from protocol.cose import PublicKey
 from protocol.errors import MalformedMessage, ProblemKind, RequestRejected
 from protocol.exchange.device_effects import Learn, Seen
 from protocol.labels import Operation
-from protocol.path import Authority, verification_key, verify_authority, verify_leaf
+from protocol.low_s import with_low_s
+from protocol.path import Authority, cose_algorithm, verification_key, verify_authority, verify_leaf
 from protocol.problem import Problem
 from protocol.profiles import Profile
 from protocol.receipt import Receipt, read_verdict, signer_of
@@ -116,10 +117,10 @@ class Trust:
         name = verify_leaf(certificate, self._authority, profile, clock.at_least(self._seen.chain))
         if name != self.anchor.device:
             raise RequestRejected(ProblemKind.WRONG_SUBJECT, "a certificate for another device")
-        # One certificate has several type 3 encodings, all with the same signature; whoever is in the
-        # middle may swap them, and then our thumbprint of it would be nobody else's.
-        if not c509.is_canonical(certificate):
-            raise MalformedMessage("a type 3 certificate has compressed points here")
+        # One certificate has several encodings, and its signature has a twin. Whoever is in the middle may
+        # swap them, and then our thumbprint of it would be nobody else's.
+        if not c509.is_canonical(certificate) or not _is_low_s(certificate):
+            raise MalformedMessage("another form of the certificate than its issuer made")
         return certificate
 
     def read_verdict(self, data: bytes, *, request: bytes, label: str, op: Operation) -> Receipt | Problem:
@@ -155,3 +156,8 @@ def public_key_of(certificate: c509.Certificate) -> bytes:
     if isinstance(key, ed25519.Ed25519PublicKey):
         return key.public_bytes_raw()
     return key.public_bytes(Encoding.X962, PublicFormat.CompressedPoint)
+
+
+def _is_low_s(certificate: c509.Certificate) -> bool:
+    algorithm = cose_algorithm(certificate.signature_algorithm)
+    return algorithm is not None and with_low_s(algorithm, certificate.signature) == certificate.signature

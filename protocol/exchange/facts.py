@@ -64,7 +64,8 @@ class SignerRecord:
     algorithm: Algorithm
     """What its key is used with."""
     public_key: bytes
-    """SEC1 compressed point (33, 49 or 67 bytes), or the 32 bytes of an Ed25519 key."""
+    """SEC1 point, uncompressed where the store has it so (it loads three times as fast), or the 32 bytes of
+    an Ed25519 key."""
     certificate: bytes
     """The whole C509 certificate, encoded."""
 
@@ -144,6 +145,7 @@ class CertificateFacts:
     not_after: int | None
     algorithm: Algorithm
     public_key: bytes
+    """As in `SignerRecord`."""
     encoded: bytes
 
 
