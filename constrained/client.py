@@ -9,6 +9,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import anyio
+import anyio.lowlevel
 from aiocoap import Context, Message
 from aiocoap import error as library_error
 from aiocoap.numbers.constants import TransportTuning
@@ -228,6 +229,7 @@ class _Device:
 
     async def _send(self, code: Code, options: Options, payload: bytes = b"") -> Answer:
         """Send one message and return the one that answers it."""
+        await anyio.lowlevel.checkpoint_if_cancelled()
         message = fill(Message(code=code, payload=payload, transport_tuning=self._tuning), options)
         message.remote = self._remote
         pipe = Pipe(message, self._tokens.log)

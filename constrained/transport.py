@@ -7,6 +7,7 @@ address. Nothing of the library is patched. What is bounded here has no bound th
 import asyncio
 import socket
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any, Final
 
 from aiocoap import Message
@@ -197,7 +198,23 @@ class Messages(MessageManager):  # type: ignore[misc]  # aiocoap is untyped
                 message.remote in self._backlogs or len(self._active_exchanges) >= self._unacknowledged
             ):
                 message.transport_tuning = _UNRELIABLE
-        return super().send_message(message, messageerror_monitor)
+        super().send_message(message, messageerror_monitor)
+        return partial(self._give_up, message) if message.mtype is CON else None
+
+    def _give_up(self, message: Any) -> None:  # noqa: ANN401
+        """Stop repeating `message`: it is answered, or nobody wants the answer any more.
+
+        0.4.17 goes on, and makes the next request to the same server wait until it has given up.
+        """
+        if self._active_exchanges is None:
+            return
+        remote = message.remote
+        _, repeat = self._active_exchanges.pop((remote, message.mid), (None, None))
+        if repeat is not None:
+            repeat.cancel()
+            self._continue_backlog(remote)
+        elif remote in self._backlogs:
+            self._backlogs[remote] = [entry for entry in self._backlogs[remote] if entry[0] is not message]
 
     def _acknowledge_only(self, response: Any) -> None:  # noqa: ANN401
         mid, handle = self._piggyback_opportunities.pop((response.remote, response.token), (None, None))
