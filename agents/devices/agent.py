@@ -29,7 +29,7 @@ from protocol import c509
 from protocol.cose import PublicKey
 from protocol.errors import RequestRejected
 from protocol.exchange.device import Enrollment, Order, State
-from protocol.exchange.device_effects import Credential
+from protocol.exchange.device_effects import Credential, Discard
 from protocol.exchange.device_pace import Patience
 from protocol.exchange.device_return import GiveBack
 from protocol.exchange.device_trust import Anchor, Trust
@@ -106,9 +106,21 @@ class Device:
             yield cls(identity, store, bootstrap, wall=wall, patience=patience)
 
     async def enroll(
-        self, label: str, transport: DeviceTransport, *, progress: Progress | None = None
+        self,
+        label: str,
+        transport: DeviceTransport,
+        *,
+        afresh: bool = False,
+        progress: Progress | None = None,
     ) -> c509.Certificate:
         """Get the first certificate under `label`, or recover: it retires everything else there.
+
+        Args:
+            label: What for.
+            transport: Connected.
+            afresh: Forget what was begun and not ended, instead of ending it first. For a device whose
+                authority has lost or revoked what it was in the middle of.
+            progress: Told each state.
 
         Returns:
             The current certificate; the authority has said that it is.
@@ -119,6 +131,8 @@ class Device:
             ExchangeTimeout: Out of time; calling again goes on.
         """
         async with self._lock:
+            if afresh and self._store.pending(label) is not None:
+                await to_thread.run_sync(self._store.apply, label, Discard())
             if not await self._finish(label, transport, progress):
                 await self._obtain(label, Operation.SEN, transport, progress)
             return self._certificate(label)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -44,7 +45,8 @@ from agents.devices.identity import (
 from agents.factory.maker import MadeDevice, Maker
 from agents.factory.manifest import ManifestEntry, write_manifest
 from agents.factory.names import DEFAULT_PREFIX, MAX_SERIAL, device_name
-from agents.keys import SoftwareSigner, generate, write_atomically
+from agents.keys import generate, write_atomically
+from agents.keys.files import PrivateKey
 from protocol import c509
 from protocol.errors import EnrollmentError
 from protocol.identity import client_id
@@ -239,7 +241,7 @@ class _Line:
         if folder.exists():
             shutil.rmtree(folder)
         key = generate(self._profile.algorithms[0])
-        certificate = self._maker.issue(self._profile, name, SoftwareSigner(key).public_key)
+        certificate = self._maker.issue(self._profile, name, _point(key))
         voucher = Voucher.issue(
             self._maker.voucher_signer, self._voucher_key_id, name, self._maker.owner, epoch=0
         )
@@ -259,6 +261,13 @@ class _Line:
             _write(folder / file, content)
         _write(folder / VOUCHER, voucher.encoded)
         _write(folder / IDENTITY, json.dumps(identity, indent=1).encode())
+
+
+def _point(key: PrivateKey) -> bytes:
+    public_key = key.public_key()
+    if isinstance(public_key, ed25519.Ed25519PublicKey):
+        return public_key.public_bytes_raw()
+    return public_key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
 
 
 def _write(path: Path, data: bytes) -> None:

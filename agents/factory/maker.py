@@ -55,7 +55,7 @@ class Maker(Protocol):
         Args:
             profile: Of a tier 1 label of this maker's domain.
             name: The device's.
-            public_key: SEC1 compressed point.
+            public_key: SEC1 point, uncompressed; or the 32 bytes of an Ed25519 key.
         """
         ...
 
