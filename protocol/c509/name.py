@@ -88,7 +88,7 @@ class Name:
         listed = pairs(item)
         if len(listed) == 1 and listed[0][0] == 1:
             malformed("a lone common name is written without its array")
-        return cls(tuple(_attribute(kind, value, native=native) for kind, value in listed))
+        return cls(tuple(attribute_from_item(kind, value, native=native) for kind, value in listed))
 
     @classmethod
     def decode(cls, data: bytes, *, native: bool = True) -> "Name":
@@ -164,7 +164,12 @@ def text_from_item(item: Any) -> str:  # noqa: ANN401 (checked here)
     raise MalformedMessage("text expected")
 
 
-def _attribute(kind: Any, value: Any, *, native: bool) -> tuple[int | bytes, str | bytes]:  # noqa: ANN401
+def attribute_from_item(kind: Any, value: Any, *, native: bool) -> tuple[int | bytes, str | bytes]:  # noqa: ANN401
+    """Return the attribute of one (type, value) pair.
+
+    Raises:
+        MalformedMessage: Not an attribute, or not in its one form.
+    """
     if type(kind) is not int:
         if oid(kind) in ATTRIBUTES.numbers and native:
             malformed("attribute type has a registered number")

@@ -14,7 +14,7 @@ from protocol.c509.general_names import (
     general_names_der,
     general_names_from_der,
 )
-from protocol.c509.name import Name, attribute_from_der, oid_der, text_item, value_der
+from protocol.c509.name import attribute_from_der, attribute_from_item, oid_der, text_item, value_der
 
 
 class AuthorityKeyIdentifier(NamedTuple):
@@ -82,11 +82,7 @@ DirectoryAttribute = tuple[int | bytes, tuple[str | bytes, ...]]
 def _directory(item: Any, native: bool) -> tuple[DirectoryAttribute, ...]:  # noqa: ANN401
     found: list[DirectoryAttribute] = []
     for kind, values in pairs(item, 1):
-        # A name of one attribute has the same checks; a common name stands alone without its array.
-        checked = [
-            Name.from_item([kind, value] if kind != 1 else value, native=native).attributes[0][1]
-            for value in array(values, 1)
-        ]
+        checked = [attribute_from_item(kind, value, native=native)[1] for value in array(values, 1)]
         found.append((kind, tuple(checked)))
     return tuple(found)
 

@@ -29,7 +29,7 @@ KEYS: dict[str, tuple[CertificateIssuerPrivateKeyTypes, HashAlgorithm | None]] =
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 P256 = KEYS["P-256"][0]
 
-TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=30)
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=16)
 HEX = st.binary(min_size=1, max_size=16).map(bytes.hex)
 OIDS = [
     NameOID.COMMON_NAME,
