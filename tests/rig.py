@@ -1,15 +1,29 @@
 """A real authority directory with devices, and the requests that they make: nothing in it is a mock."""
 
 import hashlib
+import os
 import shutil
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from agents.authority import AuthorityAgent, Limits, NewDevice, initialise, open_authority, register_devices
-from agents.authority.maker import MakerIssuer
+from agents.authority import (
+    AuthorityAgent,
+    Layout,
+    Limits,
+    MakerIssuer,
+    NewDevice,
+    initialise,
+    open_authority,
+    read_settings,
+    register_devices,
+    show_device,
+)
+from agents.authority.agent import _open
+from agents.authority.audit import Entry, read_record
+from agents.authority.desk import Ticket
 from agents.keys import SoftwareSigner, generate
 from protocol import c509
 from protocol.exchange.request import (
@@ -22,12 +36,14 @@ from protocol.exchange.request import (
 )
 from protocol.identity import client_id
 from protocol.labels import Domain, Operation
-from protocol.ports import Content, Inbound, Media, Reply
+from protocol.path import verification_key
+from protocol.ports import Content, Inbound, Media, Reply, SignedRefusal
+from protocol.problem import Problem
 from protocol.profiles import over_the_air, profile_of
+from protocol.receipt import Receipt, read_verdict
 
 NOW: Final = 1_800_000_000
 PASSPHRASE: Final = b"correct horse"
-GENEROUS: Final = Limits()
 _TEMPLATE: dict[str, Path] = {}
 
 
@@ -132,6 +148,10 @@ class Device:
         return replace(self, credentials=self.credentials | {label: (key, certificate)})
 
 
+TABLES: Final = ("devices", "keys", "certificates", "message_counters", "counters")
+"""What no refusal changes."""
+
+
 @dataclass
 class Rig:
     """An open authority with a maker at hand."""
@@ -169,16 +189,57 @@ class Rig:
             register_devices(self.agent.store, [new], int(self.clock()))
         return Device(name, domain, maker.owner, identifier, {boot: (key, certificate.encoded)})
 
-    async def ask(self, inbound: Inbound) -> Reply:
-        return await self.agent.handle(inbound)
+    def snapshot(self, *more: str) -> dict[str, list[tuple[object, ...]]]:
+        """Return the rows of the tables that no refusal changes, and of `more`."""
+        with self.agent.store.reading() as connection:
+            return {
+                table: [tuple(row) for row in connection.exec_driver_sql(f"SELECT * FROM {table} ORDER BY 1")]
+                for table in TABLES + more
+            }
 
-    async def enrolled(self, domain: Domain = Domain.METERING, device: Device | None = None) -> Device:
+    def events(self) -> list[Entry]:
+        """Return the audit log."""
+        with self.agent.store.reading() as connection:
+            rows = connection.exec_driver_sql("SELECT record FROM audit ORDER BY sequence")
+            return [read_record(row[0]).entry for row in rows]
+
+    def states(self, device: Device, label: str | None = None) -> list[str]:
+        """Return the states of a device's certificates, oldest first, bootstrap left out."""
+        found = show_device(self.agent.store, device.client_id).certificates
+        return [one.state.value for one in found if one.label == (label or device.label)]
+
+    def verdict(self, inbound: Inbound, reply: Reply) -> Receipt | Problem:
+        """Return what a signed receipt or refusal says, verified as a device would."""
+        assert isinstance(reply, (Content, SignedRefusal)), reply
+        authority = next(a for a in self.agent.authorities.values() if inbound.label in a.places)
+        return read_verdict(
+            reply.body,
+            verification_key(authority.registrar.certificate),
+            request=inbound.body,
+            authority=authority.key_id,
+            label=inbound.label,
+            op=inbound.op,
+        )
+
+    def ask(self, inbound: Inbound) -> Reply:
+        """Return the reply to one request, without the door in front."""
+        return self.ask_together(inbound)[0]
+
+    def ask_together(self, *inbound: Inbound) -> list[Reply]:
+        """Return the replies to requests that arrive together, as one group."""
+        tickets = [Ticket(one) for one in inbound]
+        self.agent.desk.process(tickets)
+        replies = [ticket.reply for ticket in tickets]
+        assert None not in replies
+        return [reply for reply in replies if reply is not None]
+
+    def enrolled(self, domain: Domain = Domain.METERING, device: Device | None = None) -> Device:
         """Return a device with a current first certificate."""
         device = device or self.device(domain)
         key = new_key()
-        certificate = certificate_of(await self.ask(device.enroll(key)))
+        certificate = certificate_of(self.ask(device.enroll(key)))
         device = device.holding(device.label, key, certificate)
-        receipt = await self.ask(device.confirm(certificate))
+        receipt = self.ask(device.confirm(certificate))
         assert isinstance(receipt, Content), receipt
         assert receipt.media is Media.SIGN1
         return device
@@ -190,20 +251,39 @@ def certificate_of(reply: Reply) -> bytes:
     return reply.body
 
 
+@contextmanager
+def rig_in(
+    folder: Path, *, limits: Limits | None = None, clock: Clock | None = None, directory: Path | None = None
+) -> Iterator[Rig]:
+    """Open a new authority in `folder`, or the one in `directory`, without a door and an event loop."""
+    directory = directory or fresh_directory(folder / "authority")
+    clock = clock or Clock()
+    settings, authorities, store, lock = _open(directory, PASSPHRASE, int(clock()))
+    try:
+        agent = AuthorityAgent(settings, authorities, store, Layout(directory), limits or Limits(), clock)
+        with _makers(directory, clock) as makers:
+            yield Rig(agent, directory, clock, makers)
+    finally:
+        store.close()
+        os.close(lock)
+
+
 @asynccontextmanager
 async def open_rig(
-    folder: Path, *, limits: Limits = GENEROUS, clock: Clock | None = None, directory: Path | None = None
+    folder: Path, *, limits: Limits | None = None, clock: Clock | None = None, directory: Path | None = None
 ) -> AsyncIterator[Rig]:
-    """Open a new authority in `folder`, or the one in `directory`."""
+    """Open a new authority in `folder`, or the one in `directory`, as it serves."""
     directory = directory or fresh_directory(folder / "authority")
     clock = clock or Clock()
     async with open_authority(directory, PASSPHRASE, limits=limits, clock=clock) as agent:
-        makers = {
-            domain: MakerIssuer(directory, domain, PASSPHRASE, clock=clock)
-            for domain in agent.settings.domains
-        }
-        try:
+        with _makers(directory, clock) as makers:
             yield Rig(agent, directory, clock, makers)
-        finally:
-            for maker in makers.values():
-                maker.close()
+
+
+@contextmanager
+def _makers(directory: Path, clock: Clock) -> Iterator[dict[Domain, MakerIssuer]]:
+    with ExitStack() as stack:
+        yield {
+            domain: stack.enter_context(MakerIssuer(directory, domain, PASSPHRASE, clock=clock))
+            for domain in read_settings(directory).domains
+        }

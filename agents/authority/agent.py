@@ -63,8 +63,8 @@ class AuthorityAgent:
         self.signers: Final = SignerDirectory(store, clock)
         self.tally: Final = Tally()
         self._clock = clock
-        desk = Desk(store, tuple(authorities.values()), limits, clock, self.tally)
-        self.door: Final = Door(desk.process, limits)
+        self.desk: Final = Desk(store, tuple(authorities.values()), limits, clock, self.tally)
+        self.door: Final = Door(self.desk.process, limits)
         self._by_label = {label: a for a in authorities.values() for label in a.places}
         self.labels: Final = tuple(self._by_label)
         self._revocations = {

@@ -188,7 +188,7 @@ def _certificate_row(signed: Signed, now: int) -> dict[str, object]:
         "not_before": reserved.not_before,
         "not_after": reserved.not_after,
         "algorithm": int(order.algorithm),
-        "public_key": order.public_key,
+        "public_key": signed.point,
         "thumbprint": c509.thumbprint(signed.encoded),
         "encoded": signed.encoded,
         "issued_at": now,

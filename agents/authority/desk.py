@@ -227,7 +227,7 @@ class Desk:
                         ticket.new_key,
                     )
                 )
-            signed.append(Signed(order, intent, encoded))
+            signed.append(Signed(order, intent, ticket.new_key, encoded))
         return signed
 
     def _sign_receipt(self, order: Confirm | Revoke) -> bytes:

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from sqlalchemy import bindparam, func, insert, select
 
 from agents.authority import life
@@ -28,6 +30,7 @@ from protocol.exchange.authority_effects import (
     Lost,
     NewSigner,
 )
+from protocol.path import verification_key
 from protocol.problem import Problem
 
 SERIAL_BYTES: Final = 8
@@ -51,6 +54,8 @@ class Signed:
 
     order: Issue
     reserved: Reserved
+    point: bytes
+    """Its key: an uncompressed SEC1 point, or the 32 bytes of an Ed25519 key."""
     encoded: bytes
 
 
@@ -213,9 +218,16 @@ def bootstrap_rows(
         "parent_id": None,
         "state": life.CURRENT,
         "algorithm": rules.cose_algorithm(algorithm),
-        "public_key": rules.compressed(algorithm, certificate.public_key),
+        "public_key": _point(certificate),
         "thumbprint": c509.thumbprint(certificate.encoded),
         "encoded": certificate.encoded,
         "issued_at": now,
     }
     return key, row
+
+
+def _point(certificate: c509.Certificate) -> bytes:
+    key = verification_key(certificate)
+    if isinstance(key, ed25519.Ed25519PublicKey):
+        return key.public_bytes_raw()
+    return key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)

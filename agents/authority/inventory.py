@@ -172,7 +172,10 @@ def register_devices(store: Store, devices: Sequence[NewDevice], now: int) -> in
             if certificate is not None:
                 number += 1
                 serial, label = certificate.serial, bootstrap_label(device.domain)
-                key, row = bootstrap_rows(number, device_id, device.maker, label, certificate, now)
+                try:
+                    key, row = bootstrap_rows(number, device_id, device.maker, label, certificate, now)
+                except (RequestRejected, MalformedMessage) as error:
+                    raise InventoryError(f"{device.name}: {error}") from None
                 keys.append(key)
                 bootstraps.append(row)
             writing.note(Entry(Event.REGISTER, device.client_id, device.name, label, serial))

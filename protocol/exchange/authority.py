@@ -251,7 +251,9 @@ class AuthorityExchange:
         proof: Check | None = None
         payload = state.request.payload
         if isinstance(verdict, Issue) and isinstance(payload, c509.CertificationRequest):
-            proof = Check(verdict.algorithm, verdict.public_key, payload.signature, payload.signed_bytes)
+            # The point as it came: compressed, a point off the curve might turn into one on it.
+            key = payload.public_key
+            proof = Check(verdict.algorithm, key, payload.signature, payload.signed_bytes)
         self._state = Verifying(verdict)
         return Verify(outer, proof=proof)
 

@@ -15,10 +15,10 @@ async def test_a_device_enrolls_and_confirms(tmp_path: Path, domain: Domain) -> 
     async with open_rig(tmp_path) as rig:
         device = rig.device(domain)
         key = new_key()
-        certificate = certificate_of(await rig.ask(device.enroll(key)))
+        certificate = certificate_of(await rig.agent.handle(device.enroll(key)))
         decoded = c509.decode_certificate(certificate)
         assert decoded.subject.cn == device.name
         assert decoded.public_key_bytes == key.public_key
-        reply = await rig.ask(device.holding(device.label, key, certificate).confirm(certificate))
+        reply = await rig.agent.handle(device.holding(device.label, key, certificate).confirm(certificate))
         assert isinstance(reply, Content)
         assert len(certificate) <= (200 if domain is Domain.METERING else 145)
