@@ -196,6 +196,9 @@ def check(name: str, data: bytes) -> None:
     except MalformedMessage:
         return
     assert encoding(decoded) == data
+    signed = isinstance(decoded, c509.Certificate | c509.CertificationRequest)
+    if signed and (decoded.type == c509.REENCODED or decoded.public_key == decoded.public_key_bytes):
+        assert fields_of(decoded).encoded == data
     use(decoded)
 
 
