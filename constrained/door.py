@@ -48,9 +48,8 @@ class Limits:
     downloads: int = 1024
     """Most answers kept for their later blocks; the oldest makes room."""
     exchanges: int = 8192
-    """Most message IDs remembered, with their answers, to recognise a repeat: about 10 MiB with
-    aiocoap, 5 with the lean engine. The oldest makes room; a repeat after that is a new request, which
-    the authority answers alike."""
+    """Most message IDs remembered, with their answers, to recognise a repeat: about 1 KiB each. The
+    oldest makes room; a repeat after that is a new request, which the authority answers alike."""
     in_work: int = 2048
     """Most requests in handlers, above what any handler's own admission control lets in; one more is
     5.03 at once."""

@@ -39,7 +39,8 @@ class QuietLog:
     def warning(self, message: str, *args: object, **_: object) -> None:
         """Write a line about a peer, or count it."""
         if self._is_due(fault=False):
-            self._logger.warning("%s%s", message % args, self._count(fault=False))
+            text = message if args else message.replace("%", "%%")
+            self._logger.warning(text + "%s", *args, self._count(fault=False))  # noqa: G003 (formatted there)
 
     error = warning
 

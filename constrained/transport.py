@@ -137,6 +137,11 @@ class Transport(MessageInterfaceUDP6):  # type: ignore[misc]  # aiocoap is untyp
         except Exception as error:  # noqa: BLE001 (aiocoap asserts on what peers may send)
             self.log.warning("a datagram was too much for aiocoap: %s: %s", type(error).__name__, error)
 
+    def send_again(self, datagram: bytes, peer: Peer) -> None:
+        """Send what was sent before."""
+        local = [(socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, peer.pktinfo)] if peer.pktinfo else []
+        self.transport.sendmsg(datagram, local, 0, peer.sockaddr)
+
     def datagram_errqueue_received(self, *args: Any) -> None:  # noqa: ANN401
         """Pass on an ICMP error; aiocoap asserts where a network decides."""
         try:
@@ -163,17 +168,17 @@ class Messages(MessageManager):  # type: ignore[misc]  # aiocoap is untyped
     def __init__(self, tokens: TokenManager, exchanges: int, unacknowledged: int) -> None:
         super().__init__(tokens)
         self._unacknowledged = unacknowledged
-        self._recent: Shelf[tuple[Peer, int], tuple[bytes, Any]] = Shelf(exchanges, EXCHANGE_LIFETIME)
+        self._recent: Shelf[tuple[Peer, int], tuple[bytes, bytes]] = Shelf(exchanges, EXCHANGE_LIFETIME)
 
     def _deduplicate_message(self, message: Any) -> bool:  # noqa: ANN401
         key = (message.remote, message.mid)
         earlier = self._recent.get(key)
         # A device that lost its memory may count message IDs anew; its token then differs.
         if earlier is None or earlier[0] != message.token:
-            self._recent.put(key, (message.token, None))
+            self._recent.put(key, (message.token, b""))
             return False
-        if message.mtype is CON and earlier[1] is not None:
-            self._send_via_transport(earlier[1])
+        if message.mtype is CON and earlier[1]:
+            self.message_interface.send_again(earlier[1], message.remote)
         return True
 
     def _store_response_for_duplicates(self, message: Any) -> None:  # noqa: ANN401
@@ -182,7 +187,8 @@ class Messages(MessageManager):  # type: ignore[misc]  # aiocoap is untyped
             key = (message.remote, message.mid)
             earlier = self._recent.get(key)
             if earlier is not None:
-                self._recent.put(key, (earlier[0], message))
+                # Bytes: the message would keep its request and their options alive, 3 KiB of them.
+                self._recent.put(key, (earlier[0], message.encode()))
 
     def send_message(self, message: Any, messageerror_monitor: Any) -> Any:  # noqa: ANN401
         """Send `message`.

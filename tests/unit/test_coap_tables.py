@@ -153,6 +153,11 @@ def test_a_flood_of_bad_input_is_one_line_and_a_count(caplog: pytest.LogCaptureF
     assert not any(record.exc_info for record in caplog.records)
 
 
+def test_a_line_may_hold_a_percent_sign(caplog: pytest.LogCaptureFixture) -> None:
+    QuietLog(logging.getLogger("test.coap"), Clock()).warning("100% of it")
+    assert [record.getMessage() for record in caplog.records] == ["100% of it"]
+
+
 def test_a_fault_of_ours_is_not_hidden_by_the_floods_of_others(caplog: pytest.LogCaptureFixture) -> None:
     log = QuietLog(logging.getLogger("test.coap"), Clock())
     log.warning("bad datagram")
