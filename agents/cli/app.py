@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from agents.cli import device_app, failure
+from agents.cli import authority_app, device_app, failure, upkeep_app
 from agents.cli.options import Json, help_without_command
 
 app = typer.Typer(
@@ -19,6 +19,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 
+authority_app.register(app)
+upkeep_app.register(app)
 app.add_typer(device_app.app, name="device")
 
 

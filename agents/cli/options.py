@@ -8,6 +8,7 @@ import typer
 
 from agents.cli import failure
 
+Directory = Annotated[Path, typer.Argument(metavar="DIR", help="The authority's directory.")]
 Json = Annotated[bool, typer.Option("--json", help="Write one JSON document instead of words.")]
 PassphraseFile = Annotated[
     Path | None,

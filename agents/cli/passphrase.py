@@ -38,7 +38,7 @@ def passphrase_from(
     return typed.encode()
 
 
-def given_passphrase(file: Path | None, *, variable: str = VARIABLE) -> bytes | None:
+def given_passphrase(file: Path | None, *, variable: str | None = VARIABLE) -> bytes | None:
     """Return the passphrase that a file or the environment has; None where neither was given.
 
     Raises:
@@ -55,5 +55,5 @@ def given_passphrase(file: Path | None, *, variable: str = VARIABLE) -> bytes | 
         if not passphrase:
             raise Failure(f"--passphrase-file {file}: its first line is empty", USAGE)
         return passphrase
-    from_environment = os.environ.get(variable)
+    from_environment = os.environ.get(variable) if variable else None
     return from_environment.encode() if from_environment else None

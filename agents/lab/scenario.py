@@ -191,7 +191,10 @@ class Lab:
     async def _make(self, nursery: Nursery) -> None:
         self._screen.step("making an authority: root, makers, operators, an empty store")
         authority = str(self._authority)
-        await nursery.run("init", "init", authority, "--roots", str(self._plan.folder / "roots"))
+        roots = anyio.Path(self._plan.folder / "roots")
+        await nursery.run("init", "init", authority, "--roots", str(roots))
+        # As an operator would carry them away: nobody serves while the root keys are where init put them.
+        await roots.rename(self._plan.folder / "roots-put-away")
         counts = " and ".join(f"{kind.count} {kind.name}" for kind in self._plan.kinds)
         self._screen.step(f"making {counts} in the factory")
         async with anyio.create_task_group() as tasks:

@@ -1,0 +1,158 @@
+"""What a person types to make an authority, run it, and make devices for it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from agents.cli import failure
+from agents.cli.addresses import Address, parse_address
+from agents.cli.logs import Format, Level
+from agents.cli.options import Directory, Json, PassphraseFile
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to `app`."""
+    app.command()(init)
+    app.command()(serve)
+    app.command()(factory)
+
+
+def init(
+    directory: Directory,
+    roots: Annotated[
+        Path | None, typer.Option("--roots", metavar="FOLDER", help="For the root keys; default: DIR/roots.")
+    ] = None,
+    organisation: Annotated[
+        str, typer.Option("--organisation", metavar="NAME", help="1 to 5 letters, in every issuer's name.")
+    ] = "TRL",
+    passphrase_file: PassphraseFile = None,
+    as_json: Json = False,
+) -> None:
+    """Make an authority: roots, makers, operators, an empty store.
+
+    Refuses to touch anything that is there already. Move the root keys to a safe place afterwards, or have
+    them made there with --roots: serve does not start while it can read them.
+    """
+    from agents.cli import init_command  # noqa: PLC0415
+
+    init_command.run(
+        directory, roots=roots, organisation=organisation, passphrase_file=passphrase_file, as_json=as_json
+    )
+
+
+NONE = "none"
+
+
+def _address(text: str, option: str) -> Address | None:
+    return None if text == NONE else parse_address(text, option)
+
+
+def serve(  # noqa: PLR0913, PLR0917 (a command has as many options)
+    directory: Directory,
+    coap: Annotated[str, typer.Option("--coap", metavar="HOST:PORT", help="Or none.")] = "127.0.0.1:5683",
+    mqtt: Annotated[
+        str | None,
+        typer.Option("--mqtt", metavar="HOST:PORT", help="Without TLS, or none.  [default: 127.0.0.1:1883]"),
+    ] = None,
+    mqtts: Annotated[
+        str | None, typer.Option("--mqtts", metavar="HOST:PORT", help="MQTT over TLS.  [default: none]")
+    ] = None,
+    broker: Annotated[
+        str, typer.Option("--broker", metavar="embedded|mqtts://…", help="Whose broker carries MQTT.")
+    ] = "embedded",
+    broker_ca: Annotated[
+        Path | None,
+        typer.Option("--broker-ca", metavar="FILE", help="Who certifies it; default: the scheme root."),
+    ] = None,
+    tls_name: Annotated[
+        list[str] | None,
+        typer.Option("--tls-name", metavar="NAME", help="A name that devices reach --mqtts by."),
+    ] = None,
+    expose: Annotated[
+        bool, typer.Option("--expose", help="Let the embedded broker listen beyond loopback.")
+    ] = False,
+    passphrase_file: PassphraseFile = None,
+    engine: Annotated[
+        str, typer.Option("--coap-engine", metavar="aiocoap|lean", help="What speaks CoAP.")
+    ] = "aiocoap",
+    stats: Annotated[
+        float, typer.Option("--stats", min=0.0, metavar="SECONDS", help="Print counts this often; 0: never.")
+    ] = 0.0,
+    log_level: Annotated[Level, typer.Option("--log-level", help="How much goes to stderr.")] = Level.INFO,
+    log_format: Annotated[Format, typer.Option("--log-format", help="How it looks.")] = Format.TEXT,
+    until_eof: Annotated[
+        bool, typer.Option("--until-eof", hidden=True, help="End with standard input.")
+    ] = False,
+) -> None:
+    """Answer devices, until SIGTERM or Ctrl-C.
+
+    Prints one line when everything is bound and subscribed: ready, and the real addresses. Port 0 takes any
+    free one. Logs go to standard error.
+    """
+    from agents.cli import logs, serve_command  # noqa: PLC0415
+
+    if engine not in ("aiocoap", "lean"):
+        raise failure.Failure(f"--coap-engine {engine}: aiocoap or lean", failure.USAGE)
+    if mqtt is None:
+        mqtt = "127.0.0.1:1883" if broker == serve_command.EMBEDDED else NONE
+    logs.configure(log_level, log_format)
+    serve_command.run(
+        serve_command.Options(
+            directory=directory,
+            coap=_address(coap, "--coap"),
+            mqtt=_address(mqtt, "--mqtt"),
+            mqtts=_address(mqtts or NONE, "--mqtts"),
+            broker=broker,
+            broker_ca=broker_ca,
+            tls_names=tuple(tls_name or ()),
+            expose=expose,
+            passphrase_file=passphrase_file,
+            engine="lean" if engine == "lean" else "aiocoap",
+            stats=stats,
+            until_eof=until_eof,
+        )
+    )
+
+
+def factory(
+    directory: Directory,
+    label: Annotated[str, typer.Option("--label", metavar="LABEL", help="Tier 1: meter-boot, its-boot.")],
+    count: Annotated[
+        int, typer.Option("--count", metavar="N", min=1, max=10_000_000, help="How many devices.")
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="BATCH", help="Folder to make; one folder per device in it.")
+    ],
+    start: Annotated[
+        int, typer.Option("--start", metavar="N", min=0, help="Serial number of the first; default: 1.")
+    ] = 1,
+    passphrase_file: PassphraseFile = None,
+    device_passphrase_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--device-passphrase-file",
+            metavar="FILE",
+            help="Encrypt the devices' keys; default: they are not.",
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Make device identities by the batch.
+
+    Each device is a folder with key, bootstrap certificate, root, its maker's voucher key and first voucher;
+    the batch has a signed manifest, and the authority's inventory gets to know it. An interrupted batch goes
+    on when it is asked for again.
+    """
+    from agents.cli import factory_command  # noqa: PLC0415
+
+    factory_command.run(
+        directory,
+        label,
+        count,
+        out,
+        start=start,
+        passphrase_file=passphrase_file,
+        device_passphrase_file=device_passphrase_file,
+        as_json=as_json,
+    )

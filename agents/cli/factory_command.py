@@ -1,0 +1,51 @@
+"""`trillium factory`: make device identities by the batch."""
+
+from pathlib import Path
+
+from agents.authority import BadDirectory, InventoryError, MakerIssuer, WrongStore, read_settings
+from agents.cli.failure import REFUSED, USAGE, Failure
+from agents.cli.output import console, print_json, progress
+from agents.cli.passphrase import given_passphrase, passphrase_from
+from agents.factory import FactoryError, make_batch
+from protocol.labels import Tier
+from protocol.profiles import PROFILES, profile_of
+
+
+def run(
+    directory: Path,
+    label: str,
+    count: int,
+    out: Path,
+    *,
+    start: int,
+    passphrase_file: Path | None,
+    device_passphrase_file: Path | None,
+    as_json: bool,
+) -> None:
+    """Make a batch, or go on with one.
+
+    Raises:
+        Failure: Not such a label or folder, a name that is taken, a wrong passphrase.
+    """
+    tier_1 = [name for name, profile in PROFILES.items() if profile.tier is Tier.BOOTSTRAPPING]
+    if label not in tier_1:
+        raise Failure(f"--label {label}: a factory makes {' or '.join(tier_1)}", USAGE)
+    try:
+        read_settings(directory)  # before anybody types a passphrase
+        passphrase = passphrase_from(passphrase_file, what="the maker's keys")
+        device_passphrase = given_passphrase(device_passphrase_file, variable=None)
+        with (
+            MakerIssuer(directory, profile_of(label).domain, passphrase) as maker,
+            progress(f"{label} devices", count) as advance,
+        ):
+            batch = make_batch(
+                maker, label, count, out, device_passphrase=device_passphrase, start=start, progress=advance
+            )
+    except (BadDirectory, WrongStore, FactoryError, InventoryError) as error:
+        raise Failure(str(error), REFUSED) from None
+    names = list(batch.names(0, batch.count))
+    if as_json:
+        print_json({"label": label, "count": batch.count, "out": str(out), "devices": names})
+        return
+    more = f" to {names[-1]}" if len(names) > 1 else ""
+    console().print(f"made {batch.count} {label} in {out}: {names[0]}{more}", soft_wrap=True)

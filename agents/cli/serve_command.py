@@ -1,0 +1,291 @@
+"""`trillium serve`: an authority, its verifier, its CoAP endpoint and its broker in one process.
+
+Opened from the inside out, so that whoever is asked first can answer, and closed the other way: first
+nothing new comes in, then what was taken is verified and published, then the store closes.
+
+    authority ─ broker ─ our client of it ─ verifier ─ CoAP ─ "ready"
+"""
+
+import json
+import secrets
+import ssl
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+
+from agents.authority import AuthorityAgent, BadDirectory, WrongStore, open_authority, read_settings
+from agents.cli.addresses import Address, as_text, is_loopback, parse_uri
+from agents.cli.broker_files import BrokerFiles
+from agents.cli.doorkeeper import Doorkeeper
+from agents.cli.ending import until_stopped
+from agents.cli.failure import REFUSED, USAGE, Failure
+from agents.cli.passphrase import passphrase_from
+from agents.verifier import Verifier, open_verifier
+from broker import embedded
+from broker.address import BrokerAddress
+from broker.embedded import EmbeddedBroker, TlsListener
+from broker.service import Service, serve_authority
+from constrained import server as coap_server
+from protocol.errors import ProblemKind, Unreachable
+from protocol.ports import InboundMessage
+from protocol.problem import Problem
+
+EMBEDDED: Final = "embedded"
+_NOT_YET: Final = Problem(ProblemKind.UNAVAILABLE, "starting or stopping", 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What was asked for."""
+
+    directory: Path
+    coap: Address | None
+    mqtt: Address | None
+    mqtts: Address | None
+    broker: str
+    """`EMBEDDED`, or a URI."""
+    broker_ca: Path | None
+    tls_names: tuple[str, ...]
+    expose: bool
+    passphrase_file: Path | None
+    engine: coap_server.Engine
+    stats: float
+    """Seconds between two lines of counts; 0 for none."""
+    until_eof: bool
+
+    def check(self) -> None:
+        """Refuse what cannot work, before anything is opened.
+
+        Raises:
+            Failure: Why.
+        """
+        if self.broker != EMBEDDED:
+            scheme, (host, _) = parse_uri(self.broker, "--broker", ("mqtts", "mqtt"))
+            if self.mqtt is not None or self.mqtts is not None:
+                raise Failure("--mqtt and --mqtts are of the embedded broker; --broker names another", USAGE)
+            if scheme == "mqtt" and not is_loopback(host) and not self.expose:
+                raise Failure(f"--broker {self.broker}: without TLS on loopback only, or --expose", USAGE)
+            return
+        if self.coap is None and self.mqtt is None and self.mqtts is None:
+            raise Failure("nothing to listen on: --coap, --mqtt or --mqtts", USAGE)
+        for option, address in (("--mqtt", self.mqtt), ("--mqtts", self.mqtts)):
+            if address is not None and not is_loopback(address[0]) and not self.expose:
+                raise Failure(
+                    f"{option} {as_text(address)}: the embedded broker is not made for strangers and stays "
+                    "on loopback; use mosquitto (trillium broker export mosquitto), or --expose",
+                    USAGE,
+                )
+
+
+def run(options: Options) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Raises:
+        Failure: It cannot start; nothing is left running.
+    """
+    options.check()
+    try:
+        read_settings(options.directory)  # before anybody types a passphrase
+        passphrase = passphrase_from(options.passphrase_file)
+        anyio.run(_serve, options, passphrase)
+    except* (BadDirectory, WrongStore, Unreachable) as group:
+        raise Failure(str(_one(group)), REFUSED) from None
+    except* OSError as group:
+        raise Failure(_about_sockets(_one(group)), REFUSED) from None
+
+
+def _one(group: BaseExceptionGroup[Any]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _about_sockets(error: BaseException) -> str:
+    assert isinstance(error, OSError)
+    where = f"{error.filename}: " if error.filename else ""
+    return f"cannot serve: {where}{error.strerror or error}"
+
+
+class _Relay:
+    """Hands messages to the verifier while there is one, and its good ones to the broker."""
+
+    def __init__(self) -> None:
+        self.verifier: Verifier | None = None
+        self.service: Service | None = None
+
+    async def handle(self, inbound: InboundMessage) -> Problem | None:
+        """Take a message: `protocol.ports.MessageHandler`."""
+        return _NOT_YET if self.verifier is None else await self.verifier.handle(inbound)
+
+    async def publish(self, stream: str, body: bytes) -> None:
+        """Publish a verified message: `agents.verifier.Publish`."""
+        if self.service is not None:
+            await self.service.publish(f"verified/{stream}", body)
+
+    async def announce(self, name: str, body: bytes) -> None:
+        """Publish an audit head or a revocation list for everybody."""
+        if self.service is not None and self.service.is_connected:
+            # Devices that are not connected ask for it; nothing depends on this copy.
+            try:
+                await self.service.publish(f"pub/{name}", body)
+            except Unreachable:
+                return
+
+
+async def _serve(options: Options, passphrase: bytes) -> None:
+    relay = _Relay()
+    async with AsyncExitStack() as stack:
+        authority = await stack.enter_async_context(open_authority(options.directory, passphrase))
+        ready: list[str] = []
+        broker: EmbeddedBroker | None = None
+        address: BrokerAddress | None = None
+        if options.broker != EMBEDDED:
+            address = await anyio.to_thread.run_sync(_external, options, passphrase)
+            ready.append(options.broker)
+        elif options.mqtt is not None or options.mqtts is not None:
+            broker = await stack.enter_async_context(_embedded(options, authority, passphrase))
+            address = broker.service_address(_to_ourselves() if broker.plain_address is None else None)
+            ready += _broker_uris(broker)
+        if address is not None:
+            relay.service = await stack.enter_async_context(
+                serve_authority(
+                    authority.handle, broker=address, labels=authority.labels, messages=relay.handle
+                )
+            )
+            authority.add_listener(relay.announce)
+        verifier = await stack.enter_async_context(_verifying(authority, relay))
+        if options.coap is not None:
+            coap = await stack.enter_async_context(
+                coap_server.serve(
+                    authority.handle,
+                    authority.labels,
+                    bind=options.coap,
+                    messages=relay.handle,
+                    engine=options.engine,
+                )
+            )
+            ready = [*coap.uris, *ready]
+        tasks = await stack.enter_async_context(anyio.create_task_group())
+        told = _Told(authority, verifier, relay, broker)
+        _print(f"ready {' '.join(ready)}")
+        if options.stats:
+            tasks.start_soon(_tell_now_and_then, told, options.stats)
+        await until_stopped(until_eof=options.until_eof)
+        tasks.cancel_scope.cancel()
+    if options.stats:
+        _print(f"stats {told.as_json()}")
+
+
+@asynccontextmanager
+async def _verifying(authority: AuthorityAgent, relay: _Relay) -> AsyncGenerator[Verifier, None]:
+    async with open_verifier(authority.signers, relay.publish) as verifier:
+        relay.verifier = verifier
+        try:
+            yield verifier
+        finally:
+            relay.verifier = None
+
+
+@asynccontextmanager
+async def _embedded(
+    options: Options, authority: AuthorityAgent, passphrase: bytes
+) -> AsyncGenerator[EmbeddedBroker, None]:
+    async with AsyncExitStack() as stack:
+        tls: TlsListener | None = None
+        doorkeeper = stack.enter_context(Doorkeeper(options.directory))
+        if options.mqtts is not None:
+            files = BrokerFiles(options.directory, authority.settings.domains)
+            host, port = options.mqtts
+            certificate, key = await anyio.to_thread.run_sync(
+                files.server, (host, *options.tls_names), passphrase
+            )
+            tls = TlsListener(host, port, certificate, key, files.device_cas(), passphrase)
+        broker = await stack.enter_async_context(
+            embedded.serve(
+                plain=options.mqtt,
+                tls=tls,
+                identify=doorkeeper.identify,
+                service_password=secrets.token_urlsafe(32),
+                expose=options.expose,
+            )
+        )
+        yield broker
+
+
+def _broker_uris(broker: EmbeddedBroker) -> list[str]:
+    listeners = (("mqtt", broker.plain_address), ("mqtts", broker.tls_address))
+    return [f"{scheme}://{as_text(address)}" for scheme, address in listeners if address is not None]
+
+
+def _to_ourselves() -> ssl.SSLContext:
+    """Return a TLS context for the way to our own broker, in our own process: nobody is in between."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _external(options: Options, passphrase: bytes) -> BrokerAddress:
+    scheme, _ = parse_uri(options.broker, "--broker", ("mqtts", "mqtt"))
+    if scheme == "mqtt":
+        return BrokerAddress(options.broker)
+    settings = read_settings(options.directory)
+    files = BrokerFiles(options.directory, settings.domains)
+    certificate, key = files.service(passphrase)
+    try:
+        context = ssl.create_default_context(cafile=str(options.broker_ca or files.root))
+        context.load_cert_chain(certificate, key, passphrase)
+    except (OSError, ValueError) as error:
+        raise Failure(f"--broker {options.broker}: our TLS files cannot be used: {error}", REFUSED) from None
+    return BrokerAddress(options.broker, ssl_context=context)
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What a line of counts says."""
+
+    authority: AuthorityAgent
+    verifier: Verifier
+    relay: _Relay
+    broker: EmbeddedBroker | None
+
+    def as_json(self) -> str:
+        """Return the counts since the start."""
+        tally = self.authority.tally
+        told: dict[str, Any] = {
+            "authority": {
+                "issued": tally.issued,
+                "confirmed": tally.confirmed,
+                "revoked": tally.revoked,
+                "repeated": tally.repeated,
+                "refused": {kind.name.lower(): count for kind, count in sorted(tally.refused.items())},
+                "unauthenticated": {kind.name.lower(): count for kind, count in sorted(tally.hints.items())},
+            },
+            "messages": self.verifier.stats.as_dict(),
+        }
+        if self.broker is not None:
+            counters = self.broker.counters
+            told["broker"] = {"connections": counters.connections, "messages": counters.messages,
+                              "dropped": counters.dropped, "forbidden": counters.forbidden}  # fmt: skip
+        return json.dumps(told)
+
+
+async def _tell_now_and_then(told: _Told, seconds: float) -> None:
+    last = ""
+    while True:
+        now = told.as_json()
+        if now != last:
+            _print(f"stats {now}")
+            last = now
+        await anyio.sleep(seconds)
+
+
+def _print(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
