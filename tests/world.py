@@ -171,12 +171,13 @@ class World:
         labels = tuple(p.label for p in PROFILES.values() if p.domain is self.domain)
         self.makes = tuple(label for label in labels if profile_of(label).tier is Tier.BOOTSTRAPPING)
         self.operates = tuple(label for label in labels if profile_of(label).is_over_the_air)
-        self.root = ca(None, "Root")
-        self.domain_root = ca(self.root, "TRL", labels)
-        self.maker = ca(self.domain_root, "Maker", self.makes)
+        begin = self.now - YEAR
+        self.root = ca(None, "Root", not_before=begin)
+        self.domain_root = ca(self.root, "TRL", labels, not_before=begin)
+        self.maker = ca(self.domain_root, "Maker", self.makes, not_before=begin)
         self.voucher_signer = new_signer()
-        self.operator = ca(self.domain_root, "TRL-M", self.operates)
-        self.renew_registration(NOW - YEAR)
+        self.operator = ca(self.domain_root, "TRL-M", self.operates, not_before=begin)
+        self.renew_registration(begin)
         self._bodies: set[bytes] = set()
 
     @property

@@ -20,14 +20,14 @@ import anyio
 from anyio import to_thread
 
 from agents.devices.driver import Machine, Progress, run_exchange
-from agents.devices.identity import Identity
+from agents.devices.identity import VOUCHER, Identity, IdentityError
 from agents.devices.keystore import KeyStore, open_keystore
 from agents.devices.messages import deliver
 from agents.devices.record import TrustRecord
 from agents.devices.status import DeviceStatus, status_of
 from protocol import c509
 from protocol.cose import PublicKey
-from protocol.errors import RequestRejected
+from protocol.errors import EnrollmentError, RequestRejected
 from protocol.exchange.device import Enrollment, Order, State
 from protocol.exchange.device_effects import Credential, Discard
 from protocol.exchange.device_pace import Patience
@@ -39,7 +39,7 @@ from protocol.message import sign_message
 from protocol.ports import DeviceTransport
 from protocol.profiles import Profile, over_the_air, profile_of
 from protocol.validity import Clock
-from protocol.voucher import Voucher, read_voucher
+from protocol.voucher import read_voucher
 
 _RANDOM: Final = random.SystemRandom()
 
@@ -98,7 +98,6 @@ class Device:
         Raises:
             IdentityError: Not an identity folder, or the passphrase is wrong.
             StoreError: In use by another process, or damaged.
-            RequestRejected: The factory's voucher does not verify.
         """
         identity = Identity.load(folder)
         bootstrap = identity.bootstrap(passphrase)
@@ -347,5 +346,8 @@ async def open_device(
 
 
 def _first_owner(identity: Identity) -> TrustRecord:
-    voucher: Voucher = read_voucher(identity.voucher(), (identity.voucher_key(),), device=identity.device)
+    try:
+        voucher = read_voucher(identity.voucher(), (identity.voucher_key(),), device=identity.device)
+    except EnrollmentError as error:
+        raise IdentityError(f"{identity.folder / VOUCHER}: {error}") from None
     return TrustRecord(voucher.encoded, voucher.authority, voucher.epoch)

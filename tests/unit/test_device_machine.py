@@ -497,7 +497,8 @@ def test_a_device_without_a_clock_knows_that_it_is_later_than_what_it_has_seen()
 
 
 def test_a_chain_that_began_after_a_certificate_ended_shows_that_it_ended() -> None:
-    world = World(now=NOW - 5 * YEAR)
+    world = World()
+    world.now = NOW - 5 * YEAR
     bench = Bench(world, clock=Clock(None))
     assert bench.receive(world.answer(bench.start())) == ()
 
