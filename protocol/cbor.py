@@ -104,7 +104,7 @@ _PLAIN: Final = frozenset({int, bytes, str, bool, type(None), type(undefined)})
 
 
 def _check(item: Any, tags: frozenset[int], depth: int) -> bool:  # noqa: ANN401
-    """Refuse what is not deterministic or has no place here; return whether there is a tag in `item`."""
+    """Refuse what is not deterministic or has no place here; return whether a tag in it has to thaw."""
     kind = cast("type[object]", type(item))
     if kind in _PLAIN:
         return False
@@ -121,7 +121,7 @@ def _check(item: Any, tags: frozenset[int], depth: int) -> bool:  # noqa: ANN401
             msg = f"tag {item.tag} is not allowed here"
             raise MalformedMessage(msg)
         _check(item.value, tags, depth - 1)
-        has_tags = True
+        has_tags = type(item.value) not in _PLAIN  # only containers inside a tag are frozen
     elif issubclass(kind, Mapping):
         previous = b""
         for key, value in item.items():
