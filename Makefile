@@ -27,9 +27,12 @@ bench: $(DEV_STAMP)  ## Benchmarks; each prints its ratios and their spread
 fuzz: $(DEV_STAMP)  ## The same properties and crash tests, for as long as it takes
 	TRILLIUM_CRASHES=1000 HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -q --timeout 7200 tests/property tests/fuzz
 
-lock:  ## Pin the dependencies anew, with hashes, for every Python and platform
-	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header --no-annotate -p 3.11 pyproject.toml -o requirements/runtime.txt
-	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header --no-annotate -p 3.11 pyproject.toml --group dev -o requirements/dev.txt
+LOCK := uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header --no-annotate -p 3.11
+
+lock: $(DEV_STAMP)  ## Pin the dependencies anew, with hashes, for every Python and platform
+	$(BIN)/$(LOCK) requirements/build.in -o requirements/build.txt
+	$(BIN)/$(LOCK) pyproject.toml -o requirements/runtime.txt
+	$(BIN)/$(LOCK) pyproject.toml --group dev -o requirements/dev.txt
 
 $(RUN_STAMP): requirements/runtime.txt requirements/build.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
