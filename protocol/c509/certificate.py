@@ -1,6 +1,6 @@
 """C509 certificates (draft-ietf-cose-cbor-encoded-cert §3.1), native and re-encoded X.509."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
@@ -17,7 +17,7 @@ from protocol.c509.algorithms import (
     signature_to_der,
 )
 from protocol.c509.checks import malformed, members, positive_magnitude
-from protocol.c509.encoding import byte_string
+from protocol.c509.encoding import byte_string, head_size
 from protocol.c509.extensions import Extension, extensions_from_item, extensions_item
 from protocol.c509.name import Name
 from protocol.c509.x509_writer import NO_EXPIRY
@@ -34,7 +34,11 @@ TAGS: Final = frozenset({48})
 class SubjectKey:
     """What certificates and requests share: a public key, for a type of object."""
 
-    __slots__ = ()
+    # Room for what is worked out once; nobody pays for it before.
+    __slots__ = ("_items", "_tbs_der")
+
+    _items: bytes
+    _tbs_der: bytes
 
     type: int
     public_key_algorithm: int | Algorithm
@@ -90,8 +94,6 @@ class TbsCertificate(SubjectKey):
     public_key_algorithm: int | Algorithm
     public_key: bytes
     extensions: tuple[Extension, ...]
-    _items: bytes | None = field(default=None, init=False, repr=False, compare=False)
-    _tbs_der: bytes | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def serial_number(self) -> int:
@@ -132,8 +134,7 @@ class TbsCertificate(SubjectKey):
     @property
     def tbs(self) -> bytes:
         """The ten items before the signature, one after the other: what a native signature is over."""
-        items = self._items
-        if items is None:
+        if not hasattr(self, "_items"):
             native = self.type == NATIVE
             algorithm, key = self.public_key_algorithm, self.public_key
             items = cbor.encode(
@@ -151,7 +152,7 @@ class TbsCertificate(SubjectKey):
                 ]
             )[1:]
             object.__setattr__(self, "_items", items)
-        return items
+        return self._items
 
     @property
     def tbs_der(self) -> bytes:
@@ -160,7 +161,7 @@ class TbsCertificate(SubjectKey):
         Raises:
             MalformedMessage: The public key has to be decompressed and is not on the curve.
         """
-        return self._tbs_der or self.keep_tbs_der(self.spki_der)
+        return self._tbs_der if hasattr(self, "_tbs_der") else self.keep_tbs_der(self.spki_der)
 
     def keep_tbs_der(self, spki: bytes) -> bytes:
         """Return `tbs_der` for this SubjectPublicKeyInfo and remember it.
@@ -210,7 +211,8 @@ class TbsCertificate(SubjectKey):
             signature,
             b"\x8b" + items + byte_string(signature),
         )
-        object.__setattr__(certificate, "_tbs_der", self._tbs_der)
+        if hasattr(self, "_tbs_der"):
+            object.__setattr__(certificate, "_tbs_der", self._tbs_der)
         return certificate
 
 
@@ -235,7 +237,8 @@ class Certificate(TbsCertificate):
     @property
     def tbs(self) -> bytes:
         """The ten items before the signature, one after the other: what a native signature is over."""
-        return self.encoded[1 : -len(byte_string(self.signature))]
+        size = len(self.signature)
+        return self.encoded[1 : -size - head_size(size)]
 
     @property
     def signature_der(self) -> bytes:

@@ -14,6 +14,13 @@ def head(major: int, argument: int) -> bytes:
     return bytes((major | 27,)) + argument.to_bytes(8, "big")
 
 
+def head_size(argument: int) -> int:
+    """Return the length of `head(…, argument)`."""
+    if argument < 24:
+        return 1
+    return 2 if argument < 0x100 else 3 if argument < 0x10000 else 5
+
+
 def byte_string(content: bytes) -> bytes:
     """Return a CBOR byte string."""
     return head(0x40, len(content)) + content

@@ -118,7 +118,7 @@ def key_item(algorithm: int | Algorithm, key: bytes) -> object:
 
 def native_key(algorithm: int | Algorithm, key: bytes) -> bytes:
     """Return the field as a native object has it: FE and FD become 02 and 03."""
-    if isinstance(algorithm, int) and algorithm in POINT_SIZES and key[:1] in (b"\xfe", b"\xfd"):
+    if key[:1] in (b"\xfe", b"\xfd") and isinstance(algorithm, int) and algorithm in POINT_SIZES:
         return bytes((0x100 - key[0],)) + key[1:]
     return key
 

@@ -6,7 +6,7 @@ has one form only, and a decoder refuses the others.
 """
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 from protocol import cbor
@@ -23,8 +23,17 @@ _COMPACT: Final = re.compile(r"(?:[0-9a-f]{2})+|[0-9A-F]{2}(?:-[0-9A-F]{2}){7}")
 _ESCAPED: Final = re.compile(r'([,+"\\<>;=])')
 
 
+class _Kept:
+    """Room for what is worked out once; nobody pays for it before."""
+
+    __slots__ = ("_der", "_encoded")
+
+    _der: bytes
+    _encoded: bytes
+
+
 @dataclass(frozen=True, slots=True)
-class Name:
+class Name(_Kept):
     """A distinguished name whose RDNs hold one attribute each.
 
     Attributes:
@@ -33,8 +42,6 @@ class Name:
     """
 
     attributes: tuple[tuple[int | bytes, str | bytes], ...] = ()
-    _encoded: bytes | None = field(default=None, init=False, repr=False, compare=False)
-    _der: bytes | None = field(default=None, init=False, repr=False, compare=False)
 
     @classmethod
     def common_name(cls, text: str) -> "Name":
@@ -60,11 +67,9 @@ class Name:
     @property
     def encoded(self) -> bytes:
         """The deterministic CBOR encoding."""
-        encoded = self._encoded
-        if encoded is None:
-            encoded = cbor.encode(self.to_item())
-            object.__setattr__(self, "_encoded", encoded)
-        return encoded
+        if not hasattr(self, "_encoded"):
+            object.__setattr__(self, "_encoded", cbor.encode(self.to_item()))
+        return self._encoded
 
     def to_item(self) -> object:
         """Return the CBOR item."""
@@ -101,11 +106,10 @@ class Name:
 
     def to_der(self) -> bytes:
         """Return the X.509 Name."""
-        encoded = self._der
-        if encoded is None:
+        if not hasattr(self, "_der"):
             encoded = der.sequence(*(_attribute_der(*attribute) for attribute in self.attributes))
             object.__setattr__(self, "_der", encoded)
-        return encoded
+        return self._der
 
     @classmethod
     def from_der(cls, data: bytes) -> "Name":

@@ -1,6 +1,6 @@
 """C509 certification requests (draft-ietf-cose-cbor-encoded-cert §4), native and re-encoded PKCS#10."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 from protocol import cbor
@@ -21,6 +21,7 @@ from protocol.c509.algorithms import (
 )
 from protocol.c509.certificate import NATIVE, REENCODED, SubjectKey
 from protocol.c509.checks import NotConvertible, byte_string, malformed, members, positive_magnitude
+from protocol.c509.encoding import head_size
 from protocol.c509.extensions import Extension
 from protocol.c509.name import Name
 from protocol.c509.request_attributes import (
@@ -60,7 +61,6 @@ class TbsRequest(SubjectKey):
     public_key_algorithm: int | Algorithm
     public_key: bytes
     attributes: tuple[RequestAttribute, ...] = ()
-    _tbs_der: bytes | None = field(default=None, init=False, repr=False, compare=False)
 
     def attribute(self, number: int | bytes) -> Any:  # noqa: ANN401 (typed by the number)
         """Return the value of the attribute with this number or object identifier, or None."""
@@ -78,17 +78,20 @@ class TbsRequest(SubjectKey):
     @property
     def tbs(self) -> bytes:
         """The six items before the signature, one after the other: what a native signature is over."""
-        algorithm, key = self.public_key_algorithm, self.public_key
-        return cbor.encode(
-            [
-                self.type,
-                algorithm_item(self.signature_algorithm),
-                self.subject.to_item(),
-                algorithm_item(algorithm),
-                keys.key_item(algorithm, keys.native_key(algorithm, key) if self.type == NATIVE else key),
-                attributes_item(self.attributes),
-            ]
-        )[1:]
+        if not hasattr(self, "_items"):
+            algorithm, key = self.public_key_algorithm, self.public_key
+            items = cbor.encode(
+                [
+                    self.type,
+                    algorithm_item(self.signature_algorithm),
+                    self.subject.to_item(),
+                    algorithm_item(algorithm),
+                    keys.key_item(algorithm, keys.native_key(algorithm, key) if self.type == NATIVE else key),
+                    attributes_item(self.attributes),
+                ]
+            )[1:]
+            object.__setattr__(self, "_items", items)
+        return self._items
 
     @property
     def info_der(self) -> bytes:
@@ -97,13 +100,10 @@ class TbsRequest(SubjectKey):
         Raises:
             MalformedMessage: The public key has to be decompressed and is not on the curve.
         """
-        encoded = self._tbs_der
-        if encoded is None:
-            encoded = x509_writer.request_info(
-                self.subject, self.spki_der, attributes_to_der(self.attributes)
-            )
-            object.__setattr__(self, "_tbs_der", encoded)
-        return encoded
+        if not hasattr(self, "_tbs_der"):
+            info = x509_writer.request_info(self.subject, self.spki_der, attributes_to_der(self.attributes))
+            object.__setattr__(self, "_tbs_der", info)
+        return self._tbs_der
 
     @property
     def signed_bytes(self) -> bytes:
@@ -159,10 +159,11 @@ class CertificationRequest(TbsRequest):
     @property
     def tbs(self) -> bytes:
         """The six items before the signature, one after the other: what a native signature is over."""
-        item: object = self.signature
-        if self.recipient is not None:
-            item = [self.recipient[0].to_item(), self.recipient[1], self.signature]
-        return self.encoded[1 : -len(cbor.encode(item))]
+        size = len(self.signature)
+        if self.recipient is None:
+            return self.encoded[1 : -size - head_size(size)]
+        issuer, serial = self.recipient
+        return self.encoded[1 : -len(cbor.encode([issuer.to_item(), serial, self.signature]))]
 
     @property
     def signature_der(self) -> bytes:
