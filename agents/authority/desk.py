@@ -19,7 +19,7 @@ from agents.authority.intents import Reserved, Signed
 from agents.authority.issuer import ToBeIssued
 from agents.authority.lookup import find_facts
 from agents.authority.quota import MAX_DEVICES, MAX_SOURCES, Buckets, Limits, origin
-from agents.authority.store import Store
+from agents.authority.store import Store, in_words
 from agents.authority.tally import Tally
 from agents.authority.verification import verify
 from protocol.errors import ProblemKind
@@ -96,7 +96,7 @@ class Desk:
         try:
             self._process(tickets, now)
         except (SQLAlchemyError, OSError) as error:
-            _LOG.error("store failed", extra={"error": str(error), "requests": len(tickets)})
+            _LOG.error("store failed", extra={"error": in_words(error), "requests": len(tickets)})
             for ticket in tickets:
                 if ticket.reply is None:
                     ticket.reply = UNAVAILABLE

@@ -16,7 +16,7 @@ from agents.authority import audit
 from agents.authority.domain import Registrar
 from agents.authority.layout import Layout
 from agents.authority.revocation import Revocations
-from agents.authority.store import Store
+from agents.authority.store import Store, in_words
 from agents.authority.tally import Tally
 from agents.keys import write_atomically
 from protocol.labels import Domain
@@ -62,6 +62,7 @@ class Publisher:
         self._numbers: dict[Domain, int] = {}
         self._junk_at = clock()
         self._listeners: list[Listener] = []
+        self._one_at_a_time = anyio.Lock()
 
     def add_listener(self, listener: Listener) -> None:
         """Tell `listener` of every publication from now on."""
@@ -74,15 +75,16 @@ class Publisher:
             await anyio.sleep(PERIOD)
 
     async def publish(self, *, is_last: bool = False) -> None:
-        """Publish what has changed since the last time."""
-        try:
-            published = await to_thread.run_sync(self._publish, is_last)
-        except (SQLAlchemyError, OSError) as error:
-            _LOG.error("cannot publish", extra={"error": str(error)})
-            return
-        for name, body in published:
-            for listener in self._listeners:
-                await listener(name, body)
+        """Publish what has changed since the last time, and tell the listeners before it returns."""
+        async with self._one_at_a_time:
+            try:
+                published = await to_thread.run_sync(self._publish, is_last)
+            except (SQLAlchemyError, OSError) as error:
+                _LOG.error("cannot publish", extra={"error": in_words(error)})
+                return
+            for name, body in published:
+                for listener in self._listeners:
+                    await listener(name, body)
 
     def _publish(self, is_last: bool) -> list[tuple[str, bytes]]:
         now = int(self._clock())

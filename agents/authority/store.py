@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sqlalchemy import bindparam, select, update
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from agents.authority import audit
 from agents.authority.audit import Entry
@@ -113,3 +114,8 @@ class Store:
         """Return the number of changes by which certificates ended."""
         with self.reading() as connection:
             return int(connection.execute(_REVISION).scalar_one())
+
+
+def in_words(error: SQLAlchemyError | OSError) -> str:
+    """Return what went wrong, without the statement and its values: those belong in no log."""
+    return str(error.orig if isinstance(error, DBAPIError) else error)
