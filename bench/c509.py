@@ -8,8 +8,8 @@ the ratio without the key is shown beside. Rounds take turns in one process; a r
 
 What profiling said: of 10 µs to decode, `protocol.cbor` takes 4 (half of it cbor2, which decodes and encodes
 again to compare) and 1 goes into the two dozen slots of frozen dataclasses; what is worked out late has slots
-that nobody fills before (0.6 µs less). An isinstance() against a class of `collections.abc`, which CBORTag is,
-costs ten times a type() comparison. Issuing is half cbor2, half putting the parts together; X.509 adds some
+that nobody fills before (0.6 µs less). An isinstance() against an abstract class, which CBORTag is, costs ten
+times a type() comparison. Issuing is half cbor2, half putting the parts together; X.509 adds some
 forty DER elements. Conversion from X.509 is mostly the decompression that proves a point comes back.
 
     python bench/c509.py [--rounds 15] [--json FILE]
