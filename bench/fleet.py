@@ -37,6 +37,7 @@ def make_world(folder: Path, *, label: str, count: int) -> tuple[Path, Path]:
     """Return (authority directory, folder of identities), both new below `folder`."""
     directory, batch = folder / "authority", folder / "batch"
     trillium("init", str(directory), "--roots", str(folder / "roots"))
+    shutil.rmtree(folder / "roots")  # `serve` refuses to run beside root keys; nothing here needs them again
     trillium("factory", str(directory), "--label", label, "--count", str(count), "--out", str(batch))
     return directory, batch
 
