@@ -26,11 +26,6 @@ def byte_string(content: bytes) -> bytes:
     return head(0x40, len(content)) + content
 
 
-def unsigned(value: int) -> bytes:
-    """Return a CBOR unsigned integer."""
-    return head(0, value)
-
-
 def array_head(length: int) -> bytes:
     """Return the head of a CBOR array."""
     return head(0x80, length)

@@ -157,11 +157,3 @@ def _extension_from_der(identifier: bytes, critical: bool, octets: bytes) -> Ext
         except (ValueError, KeyError, TypeError, OverflowError, MalformedMessage):
             pass  # whatever it was, it has no specific form
     return Extension(identifier, critical, octets)
-
-
-def key_usage_of(extensions: Iterable[Extension]) -> int | None:
-    """Return the key usage bits, or None where there is no such extension."""
-    for extension in extensions:
-        if extension.id == _KEY_USAGE:
-            return int(extension.value)
-    return None

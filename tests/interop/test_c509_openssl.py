@@ -38,7 +38,8 @@ URI:coaps://example.org, RID:1.3.6.1.4.1.32473.2, otherName:1.3.6.1.4.1.32473.3;
 certificatePolicies = 2.5.29.32.0, 1.3.6.1.4.1.32473.4, @policy
 crlDistributionPoints = point, URI:http://crl.example/two
 authorityInfoAccess = OCSP;URI:http://ocsp.example, caIssuers;URI:http://ca.example
-nameConstraints = critical, permitted;IP:10.0.0.0/255.0.0.0, excluded;DNS:bad.example, permitted;email:.a.example
+nameConstraints = critical, permitted;IP:10.0.0.0/255.0.0.0, excluded;DNS:bad.example, \
+permitted;email:.a.example
 policyConstraints = requireExplicitPolicy:3, inhibitPolicyMapping:0
 inhibitAnyPolicy = 1
 noCheck = ignored

@@ -185,6 +185,56 @@ def test_why_x509_is_not_convertible_is_said() -> None:
             c509.from_der(change)
 
 
+def framed(tbs: bytes, algorithm: str = "300a06082a8648ce3d040302", signature: bytes = b"\x30\x06") -> bytes:
+    """Return a certificate around a TBSCertificate, signed with r = s = 1."""
+    return der.sequence(
+        tbs, bytes.fromhex(algorithm), der.bit_string(signature + b"\x02\x01\x01\x02\x01\x01")
+    )
+
+
+def test_what_c509_has_no_place_for_is_refused_with_its_reason() -> None:
+    tbs = c509_samples.certificate(3, ()).tbs_der
+    content = der.whole(tbs, der.SEQUENCE)
+    assert c509.from_der(framed(tbs)).extensions == ()
+    one_of_v1 = content.removeprefix(bytes.fromhex("a003020102"))
+    spki = c509_samples.certificate(3).spki_der
+    odd_bits = content.replace(spki, spki.replace(b"\x03\x42\x00\x04", b"\x03\x42\x01\x04"))
+    for changed, reason in [
+        (framed(der.sequence(one_of_v1)), "version 3"),
+        (framed(der.sequence(content, b"\x81\x02\x00\xff")), "unique identifiers"),
+        (framed(der.sequence(content, b"\xa1\x04\x03\x02\x00\xff")), "unique identifiers"),
+        (framed(der.sequence(odd_bits)), "unused bits"),
+        (framed(der.sequence(content, b"\xa3\x02\x30\x00")), "every byte"),
+        (framed(tbs, "300a06082a8648ce3d040303"), "algorithms differ"),
+        (framed(tbs, signature=b"\x31\x06"), "expected"),
+    ]:
+        with pytest.raises(c509.NotConvertible, match=reason):
+            c509.from_der(changed)
+
+
+def test_requests_of_another_version_or_with_values_missing_are_refused() -> None:
+    data = c509_samples.request(3).to_der()
+    info = der.Reader(der.whole(data, der.SEQUENCE)).raw()
+    rest = data[-len(data) + 4 + len(info) :]
+    content = der.whole(info, der.SEQUENCE)
+    assert der.sequence(info, rest) == data
+    empty = der.sequence(der.tlv(der.OID, PRIVATE_OID), der.tlv(der.SET, b""))
+    for changed, reason in [
+        (b"\x02\x01\x01" + content[3:], "version 1"),
+        (content[: content.index(b"\xa0\x82")], "expected"),
+        (content[: content.index(b"\xa0\x82")] + der.tlv(0xA0, empty), "cut off"),
+    ]:
+        with pytest.raises(c509.NotConvertible, match=reason):
+            c509.request_from_der(der.sequence(der.sequence(changed), rest))
+
+
+@pytest.mark.parametrize("count", [2, 23, 24, 300])
+def test_chains_of_any_length_have_the_shortest_head(count: int) -> None:
+    link = c509_samples.certificate(extensions=())
+    chain = c509.encode_chain([link] * count)
+    assert c509.decode_chain(chain) == (link,) * count
+
+
 def test_critical_key_usage_of_no_bits_keeps_its_criticality() -> None:
     # As the only extension it would be minus zero.
     alone = (c509.Extension(2, True, 0),)
