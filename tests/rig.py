@@ -253,19 +253,30 @@ def certificate_of(reply: Reply) -> bytes:
 
 @contextmanager
 def rig_in(
-    folder: Path, *, limits: Limits | None = None, clock: Clock | None = None, directory: Path | None = None
+    folder: Path,
+    *,
+    limits: Limits | None = None,
+    clock: Clock | None = None,
+    directory: Path | None = None,
+    is_beside: bool = False,
 ) -> Iterator[Rig]:
-    """Open a new authority in `folder`, or the one in `directory`, without a door and an event loop."""
+    """Open a new authority in `folder`, or the one in `directory`, without a door and an event loop.
+
+    With `is_beside`, another process may serve from the directory.
+    """
     directory = directory or fresh_directory(folder / "authority")
     clock = clock or Clock()
     settings, authorities, store, lock = _open(directory, PASSPHRASE, int(clock()))
+    if is_beside:
+        os.close(lock)
     try:
         agent = AuthorityAgent(settings, authorities, store, Layout(directory), limits or Limits(), clock)
         with _makers(directory, clock) as makers:
             yield Rig(agent, directory, clock, makers)
     finally:
         store.close()
-        os.close(lock)
+        if not is_beside:
+            os.close(lock)
 
 
 @asynccontextmanager
