@@ -8,7 +8,8 @@ from typing import Any
 import anyio
 
 from broker import replies, topics
-from broker.connection import BrokerAddress, Connection, Version, open_connection
+from broker.address import BrokerAddress, Version
+from broker.connection import Connection, open_connection
 from protocol.errors import MalformedMessage, UnexpectedMessage, Unreachable
 from protocol.labels import Operation
 from protocol.ports import Outbound, Reply

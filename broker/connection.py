@@ -6,19 +6,18 @@ one), and its in-flight store, which it lets us replace, tells us of each PUBACK
 """
 
 import logging
-import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
-from enum import IntEnum
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import anyio
 import gmqtt
 from gmqtt.mqtt.handler import MQTTConnectError
 
+from broker.address import BrokerAddress
 from protocol.errors import Unreachable
+
+__all__ = ["BrokerAddress", "Connection", "OnMessage", "open_connection"]
 
 CONNECT_SECONDS: Final = 10.0
 """Longest wait for a connection, its CONNACK or a SUBACK; a broker that needs more is down."""
@@ -33,6 +32,7 @@ _NO_RECONNECTS: Final = -2
 OnMessage = Callable[[str, bytes, dict[str, Any]], None]
 """Topic, payload, MQTT 5 properties. Runs inside gmqtt's reader: it must neither block nor raise."""
 
+_log: Final = logging.getLogger(__name__)
 _gmqtt_log: Final = logging.getLogger("broker.gmqtt")
 # gmqtt reports as errors what is ordinary here (a lost connection, a reconnect that it was told not to
 # try); what matters reaches the caller as `Unreachable`.
@@ -41,52 +41,15 @@ for _name in ("gmqtt.mqtt.protocol", "gmqtt.mqtt.package", "gmqtt.mqtt.utils"):
     logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 
-class Version(IntEnum):
-    """MQTT protocol level."""
-
-    V3_1_1 = 4
-    V5 = 5
-
-
-@dataclass(frozen=True, slots=True)
-class BrokerAddress:
-    """Where a broker is, and how it knows us."""
-
-    uri: str
-    """mqtt://host[:port] or mqtts://host[:port]."""
-    version: Version = Version.V3_1_1
-    """3.1.1 is understood everywhere; the embedded broker understands nothing else."""
-    ssl_context: ssl.SSLContext | None = None
-    """Needed for mqtts; carries the client certificate, if any."""
-    username: str | None = None
-    password: str | None = field(default=None, repr=False)
-
-    def resolve(self) -> tuple[str, int, ssl.SSLContext | None]:
-        """Return host, port and TLS context.
-
-        Raises:
-            ValueError: `uri` is not of the two forms, or mqtts has no TLS context.
-        """
-        parts = urlsplit(self.uri)
-        if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname or parts.path.strip("/"):
-            msg = f"{self.uri} is not mqtt://host:port or mqtts://host:port"
-            raise ValueError(msg)
-        if parts.scheme == "mqtt":
-            return parts.hostname, parts.port or 1883, None
-        if self.ssl_context is None:
-            msg = f"{self.uri} needs a TLS context"
-            raise ValueError(msg)
-        return parts.hostname, parts.port or 8883, self.ssl_context
-
-
 class _InFlight:
     """gmqtt's store of unacknowledged messages; keeps no message, only who waits for which.
 
     Nothing is resent: a lost connection fails its waiters, and whoever cares asks again.
     """
 
-    def __init__(self, room: anyio.Semaphore) -> None:
-        self._room = room
+    def __init__(self) -> None:
+        self.room = anyio.Semaphore(WINDOW, fast_acquire=True)
+        """What may still be sent without being acknowledged."""
         self._waiting: dict[int, anyio.Event | None] = {}
         self.last_id = 0
 
@@ -100,7 +63,7 @@ class _InFlight:
     def remove_message_by_mid(self, packet_id: int) -> None:
         if packet_id in self._waiting:
             event = self._waiting.pop(packet_id)
-            self._room.release()
+            self.room.release()
             if event is not None:
                 event.set()
 
@@ -128,19 +91,35 @@ class Connection:
     """An open connection; made by `open_connection`."""
 
     def __init__(self, client_id: str, on_message: OnMessage, on_lost: Callable[[], None] | None) -> None:
-        self._room = anyio.Semaphore(WINDOW, fast_acquire=True)
-        self._in_flight = _InFlight(self._room)
+        self._on_message = on_message
+        self._in_flight = _InFlight()
         self._subscribing: dict[int, tuple[anyio.Event, list[int]]] = {}
         self.lost = anyio.Event()
         self.client = gmqtt.Client(client_id, persistent_storage=self._in_flight, logger=_gmqtt_log)
         self.client.set_config({"reconnect_retries": _NO_RECONNECTS})
-        self.client.on_message = lambda _client, topic, payload, _qos, properties: on_message(
-            topic, payload, properties
-        )
+        self.client.on_connect = self._connected
+        self.client.on_message = self._delivered
         self.client.on_subscribe = self._subscribed
         self.client.on_disconnect = self._disconnected
         self._on_lost = on_lost
         self._opening: anyio.CancelScope | None = None
+
+    def _connected(self, _client: object, _flags: int, _code: int, properties: dict[str, Any]) -> None:
+        # MQTT 5: the broker says how many it takes (mosquitto: 20). gmqtt raises OverflowError one short
+        # of that, and counts subscriptions too.
+        most = properties.get("receive_maximum")
+        if most:
+            self._in_flight.room = anyio.Semaphore(max(1, min(WINDOW, most[0] - 2)), fast_acquire=True)
+
+    def _delivered(
+        self, _client: object, topic: str | bytes, payload: bytes, _qos: int, properties: dict[str, Any]
+    ) -> None:
+        if isinstance(topic, bytes):
+            return  # not UTF-8, so not for us
+        try:
+            self._on_message(topic, payload, properties)
+        except Exception:  # noqa: BLE001 (gmqtt would swallow it without a word)
+            _log.exception("delivery on %.80s failed", topic)
 
     def _subscribed(
         self, _client: object, packet_id: int, granted: Sequence[int], _properties: object
@@ -213,7 +192,7 @@ class Connection:
         if self.lost.is_set():
             return False
         try:
-            self._room.acquire_nowait()
+            self._in_flight.room.acquire_nowait()
         except anyio.WouldBlock:
             return False
         self._write(topic, payload, properties)
@@ -225,7 +204,7 @@ class Connection:
         Raises:
             Unreachable: The connection is lost.
         """
-        await self._room.acquire()
+        await self._in_flight.room.acquire()
         self._write(topic, payload, properties)
 
     async def publish(self, topic: str, payload: bytes) -> None:
@@ -236,7 +215,7 @@ class Connection:
         Raises:
             Unreachable: The connection is lost; the message may or may not have arrived.
         """
-        await self._room.acquire()
+        await self._in_flight.room.acquire()
         self._write(topic, payload, {})
         await self._in_flight.acknowledgement().wait()
         self._check()
@@ -246,7 +225,7 @@ class Connection:
             self._check()
             self.client.publish(topic, payload, qos=1, **properties)
         except BaseException:
-            self._room.release()
+            self._in_flight.room.release()
             raise
 
     def _check(self) -> None:

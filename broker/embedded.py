@@ -21,7 +21,7 @@ from anyio.abc import ByteStream, SocketAttribute, SocketListener, TaskGroup
 from anyio.streams.tls import TLSStream
 
 from broker.access import Identity, Role
-from broker.connection import BrokerAddress
+from broker.address import BrokerAddress
 from broker.front_door import CONNECT_SECONDS, FrontDoor, Secure
 from broker.link import Link
 from broker.router import Admission, Counters

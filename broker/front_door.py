@@ -121,6 +121,8 @@ class FrontDoor(Router):
             return None
         # Every session is clean: amqtt says that it kept one, and then delivers nothing of it.
         session.client_id, session.parent = admission.key, 0
+        # Its state machine is 16 KiB that nobody asks here.
+        session.transitions = None
         return Client(admission, session, link, scope)
 
     def _is_welcome(self, admission: Admission, session: Session) -> bool:

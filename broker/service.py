@@ -13,7 +13,8 @@ from anyio.abc import TaskGroup, TaskStatus
 
 from broker import replies, topics
 from broker.access import Action, Role, is_allowed
-from broker.connection import BrokerAddress, Connection, open_connection
+from broker.address import BrokerAddress
+from broker.connection import Connection, open_connection
 from protocol import cbor
 from protocol.errors import MalformedMessage, ProblemKind, UnexpectedMessage, Unreachable
 from protocol.ports import Handler, Inbound, InboundMessage, MessageHandler, Reply

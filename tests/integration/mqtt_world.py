@@ -5,7 +5,7 @@ import shutil
 import socket
 import ssl
 import struct
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -14,6 +14,7 @@ from pathlib import Path
 import anyio
 import pytest
 from anyio.abc import ByteStream
+from blockbuster import blockbuster_ctx
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -21,7 +22,7 @@ from cryptography.x509.oid import NameOID
 
 from protocol.ports import Content, Inbound, Media, Reply
 
-PATIENCE = 5.0
+PATIENCE = 10.0
 """Seconds until a test gives up on what must happen."""
 SILENCE = 0.3
 """Seconds in which what must not happen would have happened."""
@@ -281,6 +282,13 @@ def certificates(tmp_path: Path) -> Certificates:
     folder = tmp_path / "certificates"
     folder.mkdir()
     return Certificates(folder)
+
+
+@pytest.fixture(autouse=True)
+def never_blocking() -> Iterator[None]:
+    """Fail a test in which `broker` blocks the event loop."""
+    with blockbuster_ctx("broker"):
+        yield
 
 
 def free_port() -> int:

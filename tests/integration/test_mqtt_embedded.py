@@ -14,6 +14,7 @@ from typing import Any
 
 import anyio
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 from broker.access import Identity
 from broker.embedded import EmbeddedBroker, TlsListener, serve
@@ -29,13 +30,14 @@ from tests.integration.mqtt_world import (
     RawClient,
     certificates,
     connect_packet,
+    never_blocking,
     packet,
     raw_client,
     text,
     until,
 )
 
-__all__ = ["certificates"]
+__all__ = ["certificates", "never_blocking"]
 
 SERVICE = ("service", "secret")
 READER = ("reader", "read")
@@ -306,6 +308,28 @@ async def test_who_only_claims_a_name_cannot_push_out_who_proved_it(certificates
         assert broker.disconnect("device")
         assert await proven.is_closed()
         assert not broker.disconnect("device")
+
+
+async def test_a_private_key_may_be_encrypted(certificates: Certificates, tmp_path: Path) -> None:
+    plain = serialization.load_pem_private_key(certificates.server_key.read_bytes(), None)
+    encrypted = tmp_path / "encrypted.key"
+    encrypted.write_bytes(
+        plain.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"open"),
+        )
+    )
+    arguments = "127.0.0.1", 0, certificates.server_chain, encrypted, certificates.devices.pem.decode()
+    async with (
+        embedded(tls=TlsListener(*arguments, b"open")) as broker,
+        raw_client(broker.tls_address, certificates.devices.client_context(None)) as raw,
+    ):
+        assert await raw.connect("s", login=SERVICE) == 0
+    with pytest.raises(OSError, match=r".") as failure:
+        async with embedded(tls=TlsListener(*arguments, b"wrong")):
+            pass
+    assert "wrong" not in str(failure.value)
 
 
 @pytest.mark.parametrize(

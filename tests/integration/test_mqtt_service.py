@@ -1,17 +1,19 @@
 """A service on a broker: admission, lost connections, MQTT 5, and what it does with nonsense."""
 
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import anyio
 import gmqtt
 import pytest
+from anyio.abc import SocketAttribute, SocketStream
 
-from broker.client import connect
-from broker.connection import BrokerAddress, Version, open_connection
+from broker.address import BrokerAddress, Version
+from broker.client import MqttDevice, connect
+from broker.connection import open_connection
 from broker.embedded import EmbeddedBroker, serve
 from broker.replies import decode_reply, request_id
 from broker.service import Service, serve_authority
@@ -19,7 +21,7 @@ from broker.topics import Outcome
 from protocol import cbor
 from protocol.errors import MalformedMessage, ProblemKind, Unreachable
 from protocol.labels import Operation
-from protocol.ports import Content, Inbound, InboundMessage, Outbound, Reply
+from protocol.ports import Content, DeviceTransport, Inbound, InboundMessage, Outbound, Reply
 from protocol.problem import Problem
 from tests.integration.mqtt_world import (
     PATIENCE,
@@ -28,9 +30,12 @@ from tests.integration.mqtt_world import (
     free_port,
     mosquitto,
     needs_mosquitto,
+    never_blocking,
     raw_client,
     until,
 )
+
+__all__ = ["never_blocking"]
 
 REQUEST = Outbound("meter-ds", Operation.SEN, b"\x84please")
 
@@ -227,6 +232,57 @@ async def test_no_broker_at_all_is_unreachable_for_both_sides() -> None:
             pass
 
 
+async def test_a_device_is_a_device_transport() -> None:
+    async with served() as (_, _, uri), connect(uri, "device") as device:
+        transport: DeviceTransport = device
+        assert isinstance(await transport.exchange(REQUEST), Content)
+
+
+@asynccontextmanager
+async def listening(answer: Callable[[SocketStream], Awaitable[None]]) -> AsyncIterator[str]:
+    """Run a server that is no broker."""
+    async with (
+        await anyio.create_tcp_listener(local_host="127.0.0.1") as listener,
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(listener.serve, answer)
+        yield f"mqtt://127.0.0.1:{listener.extra(SocketAttribute.local_port)}"
+        tasks.cancel_scope.cancel()
+
+
+async def test_connecting_can_be_cancelled_and_closes_its_socket() -> None:
+    ended = anyio.Event()
+
+    async def silent(stream: SocketStream) -> None:
+        async with stream:
+            with suppress(anyio.EndOfStream, anyio.BrokenResourceError):
+                while True:
+                    await stream.receive()
+        ended.set()
+
+    async with listening(silent) as uri:
+        with anyio.move_on_after(0.2) as scope:
+            async with connect(uri, "device"):
+                pass
+        assert scope.cancelled_caught
+        with anyio.fail_after(PATIENCE):
+            await ended.wait()
+
+
+@pytest.mark.parametrize("answer", [b"", b"\x20\x02\x00\x05", b"\x20\x02\x00\x03", b"HTTP/1.1 400\r\n\r\n"])
+async def test_a_server_that_does_not_let_a_device_in_is_unreachable_at_once(answer: bytes) -> None:
+    async def curt(stream: SocketStream) -> None:
+        async with stream:
+            await stream.receive()
+            if answer:
+                await stream.send(answer)
+
+    async with listening(curt) as uri:
+        with anyio.fail_after(PATIENCE), pytest.raises(Unreachable):
+            async with connect(uri, "device"):
+                pass
+
+
 @pytest.mark.parametrize("uri", ["http://127.0.0.1", "mqtts://127.0.0.1", "mqtt://", "mqtt://host/path"])
 async def test_an_address_that_is_none_is_a_value_error(uri: str) -> None:
     with pytest.raises(ValueError, match="mqtt"):
@@ -350,6 +406,29 @@ async def test_mqtt_5_response_topics_are_honoured_below_the_requesters_own_pref
         assert properties["correlation_data"] == [b"\x00\xff"]
         assert (("outcome", "accepted") in properties.get("user_property", [])) is (topic == wanted)
         assert service.counters.requests == 1
+
+
+@pytest.mark.outside
+@needs_mosquitto
+async def test_no_more_is_in_flight_than_an_mqtt_5_broker_takes(tmp_path: Path) -> None:
+    port = free_port()
+    address = BrokerAddress(f"mqtt://127.0.0.1:{port}", Version.V5)
+    replies: list[Reply] = []
+
+    async def ask(device: MqttDevice, number: int) -> None:
+        replies.append(await device.exchange(Outbound("meter-ds", Operation.SEN, b"%d" % number)))
+
+    async with (
+        mosquitto(plain_configuration(tmp_path, port), port),
+        serve_authority(echo, broker=address) as service,
+        connect(address.uri, "device", version=Version.V5) as device,
+        anyio.create_task_group() as tasks,
+    ):
+        for number in range(200):
+            tasks.start_soon(ask, device, number)
+        await until(lambda: len(replies) == 200)
+        assert all(isinstance(reply, Content) for reply in replies)
+        assert service.counters.dropped == 0
 
 
 @pytest.mark.outside

@@ -7,7 +7,7 @@ import anyio
 import pytest
 
 from broker.access import Identity
-from broker.connection import BrokerAddress, Version
+from broker.address import BrokerAddress, Version
 from broker.embedded import TlsListener, serve
 from broker.replies import request_id
 from broker.service import serve_authority
