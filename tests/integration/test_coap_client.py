@@ -215,18 +215,18 @@ def response(
 
 
 @pytest.mark.parametrize(
-    "answer",
+    ("answer", "why"),
     [
-        response(Code.CHANGED, [], b"what is it?"),
-        response(Code.CHANGED, [(Option.CONTENT_FORMAT, b"\x00")], b"text"),
-        response(Code.VALID, [(Option.ETAG, b"e")]),
-        response(Code.CONTINUE, []),
-        response(0xE1, []),
-        response(Code.CHANGED, [(Option.BLOCK2, Block(3, False, 2).encode())], b"end"),
-        response(Code.CHANGED, [(Option.BLOCK2, Block(0, True, 2).encode())], b"short"),
-        response(Code.CHANGED, [(Option.BLOCK2, Block(0, True, 2).encode())], bytes(64)),
-        response(Code.CHANGED, [(Option.BLOCK2, b"\x0f")], bytes(1024)),
-        lambda datagram: encode(Type.RST, Code.EMPTY, datagram.mid, b""),
+        (response(Code.CHANGED, [], b"what is it?"), "not understood"),
+        (response(Code.CHANGED, [(Option.CONTENT_FORMAT, b"\x00")], b"text"), "not understood"),
+        (response(Code.VALID, [(Option.ETAG, b"e")]), "not understood"),
+        (response(Code.CONTINUE, []), "not understood"),
+        (response(0xE1, []), "no answer in time"),
+        (response(Code.CHANGED, [(Option.BLOCK2, Block(3, False, 2).encode())], b"end"), "middle"),
+        (response(Code.CHANGED, [(Option.BLOCK2, Block(0, True, 2).encode())], b"short"), "changed"),
+        (response(Code.CHANGED, [(Option.BLOCK2, Block(0, True, 2).encode())], bytes(64)), "changed"),
+        (response(Code.CHANGED, [(Option.BLOCK2, b"\x0f")], bytes(1024)), "not understood"),
+        (lambda datagram: encode(Type.RST, Code.EMPTY, datagram.mid, b""), "Network error"),
     ],
     ids=[
         "no format",
@@ -241,9 +241,11 @@ def response(
         "reset",
     ],
 )
-async def test_an_answer_that_makes_no_sense_is_no_answer(answer: Callable[[Datagram], bytes]) -> None:
+async def test_an_answer_that_makes_no_sense_is_no_answer(
+    answer: Callable[[Datagram], bytes], why: str
+) -> None:
     async with liar(answer) as uri, connect(uri, retransmission=HASTY) as device:
-        with pytest.raises(Unreachable):
+        with pytest.raises(Unreachable, match=why):
             await exchange(device)
 
 
@@ -279,8 +281,7 @@ async def test_an_authority_may_ask_for_smaller_blocks() -> None:
 
     def small(datagram: Datagram) -> bytes | None:
         block = Block.decode(dict(datagram.options)[Option.BLOCK1])
-        if block.szx == 2:
-            assert block.start == len(body)
+        assert (block.szx, block.start) == (2 if body else 6, len(body))
         body.extend(datagram.payload)
         if block.more:
             return response(Code.CONTINUE, [(Option.BLOCK1, Block(block.number, True, 2).encode())])(datagram)
@@ -440,8 +441,8 @@ async def test_what_is_no_address_is_refused(uri: str) -> None:
 
 
 async def test_a_name_that_nobody_knows_is_unreachable() -> None:
-    with pytest.raises(Unreachable, match=r"no-such-host\.invalid"):
-        async with connect("coap://no-such-host.invalid"):
+    with pytest.raises(Unreachable, match=r"a\.\.b"):
+        async with connect("coap://a..b"):
             pass
 
 

@@ -55,6 +55,9 @@ async def test_a_datagram_longer_than_any_is_refused_and_not_taken_for_its_begin
     async with authority.serve(engine) as server, peer_of(server) as peer:
         answer = await peer.request(payload=bytes(20000))
         assert (answer.code, option(answer, Option.SIZE1)) == (Code.REQUEST_ENTITY_TOO_LARGE, 4096)
+        # Neither where so much of it is options that what is left would pass for a body.
+        answer = await peer.request(SEN, bytes(20000), *[(Option.URI_QUERY, bytes(250))] * 8)
+        assert answer.code == Code.REQUEST_ENTITY_TOO_LARGE
         # The longest body there may be still passes in one datagram.
         assert (await peer.request(payload=bytes(4096))).code == Code.CHANGED
     assert [len(inbound.body) for inbound in authority.heard] == [4096]
@@ -175,12 +178,26 @@ async def test_memory_of_exchanges_has_an_end(engine: Engine) -> None:
 
 async def test_one_peers_closed_port_costs_another_no_answer(engine: Engine) -> None:
     """With IPV6_RECVERR, Linux reports the first one's ICMP error instead of sending to the second."""
-    async with Authority().serve(engine) as server, peer_of(server) as honest:
-        for _ in range(50):
+    async with Authority(delay=0.002).serve(engine) as server, peer_of(server) as honest:
+        for mid in range(20):
+            options = [*((Option.URI_PATH, part) for part in SEN), (Option.CONTENT_FORMAT, b"\x12")]
+            await honest.send(encode(Type.CON, Code.POST, mid, b"t", options))
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as gone:
                 gone.connect(server.addresses[0])
-                gone.send(encode(Type.CON, Code.EMPTY, 1, b""))
-            assert (await honest.request()).code == Code.CHANGED
+                for ping in range(100):
+                    gone.send(encode(Type.CON, Code.EMPTY, ping, b""))
+            assert (await honest.receive()).code == Code.CHANGED
+
+
+async def test_a_separate_answer_does_not_wait_for_the_acknowledgement_of_another(engine: Engine) -> None:
+    authority = Authority(gate=anyio.Event())
+    async with authority.serve(engine) as server, peer_of(server) as peer:
+        for body in (b"one", b"two", b"three"):
+            assert (await peer.request(payload=body)).code == Code.EMPTY
+        assert authority.gate is not None
+        authority.gate.set()
+        with anyio.fail_after(1.0):
+            assert {(await peer.receive()).payload for _ in range(3)} == {b"one", b"two", b"three"}
 
 
 async def test_separate_answers_that_nobody_acknowledges_do_not_pile_up(

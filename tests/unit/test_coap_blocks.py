@@ -96,6 +96,7 @@ def test_uploads_of_two_peers_and_of_two_tags_do_not_mix() -> None:
     for source in ("coap:a:1", "coap:b:1"):
         for tag in (b"1", b"2"):
             uploads.feed(part(0, True, 0, (source.encode() + tag).ljust(16), source, tags=(tag,)))
+    assert uploads.feed(part(1, False, 0, b"!", "coap:a:1", tags=(b"1",))) == b"coap:a:11".ljust(16) + b"!"
     assert uploads.feed(part(1, False, 0, b"!", "coap:a:1", tags=(b"2",))) == b"coap:a:12".ljust(16) + b"!"
 
 
