@@ -249,6 +249,14 @@ def test_a_flood_of_hints_does_not_put_the_next_attempt_off_for_ever(hint: Reply
     assert bench.machine.deadline == 50
 
 
+def test_an_unknown_signer_hint_during_a_pause_sends_nothing_before_its_end() -> None:
+    bench = Bench()
+    request = bench.start()
+    bench.receive(Problem(ProblemKind.OVERLOADED, retry_after=50.0), jitter=0.0)
+    assert bench.receive(Problem(ProblemKind.UNKNOWN_SIGNER)) == ()
+    assert bench.machine.timeout(50.0, 0.0) == (Send(request),)
+
+
 def test_an_answer_during_a_pause_is_welcome() -> None:
     bench = Bench()
     request = bench.start()
