@@ -68,9 +68,10 @@ def mosquitto(
         with open_authority_store(directory) as store:
             details = _details(store)
             crl = b"".join(_crls(directory, domain, details, passphrase) for domain in settings.domains)
+        welcome = [_exported(device) for device in details if _current_tiers(device)]
         configuration = export(
             out,
-            devices=[_exported(device) for device in details if _is_welcome(device)],
+            devices=welcome,
             device_listener=ExportListener(*devices_at, files.device_anchors()),
             service_listener=ExportListener(*services_at, files.service_ca(passphrase).read_bytes()),
             services=(SERVICE,),
@@ -85,14 +86,14 @@ def mosquitto(
         print_json(
             {
                 "configuration": str(configuration),
-                "devices": len(details),
+                "devices": len(welcome),
                 "devices_at": as_text(devices_at),
                 "services_at": as_text(services_at),
             }
         )
         return
     out_console = console()
-    out_console.print(f"wrote {configuration} for {len(details)} devices", soft_wrap=True)
+    out_console.print(f"wrote {configuration} for {len(welcome)} devices", soft_wrap=True)
     out_console.print(facts([("start it", f"mosquitto -c {configuration}"), ("then", serve)]), soft_wrap=True)
 
 
@@ -110,10 +111,6 @@ def _current_tiers(device: DeviceDetail) -> list[Tier]:
     return [
         profile_of(held.label).tier for held in device.certificates if held.state is CertificateState.CURRENT
     ]
-
-
-def _is_welcome(device: DeviceDetail) -> bool:
-    return bool(_current_tiers(device))
 
 
 def _exported(device: DeviceDetail) -> ExportDevice:

@@ -1,6 +1,7 @@
 """How a command says no: one clear line on stderr and an exit code, never a traceback."""
 
 import os
+import re
 import sys
 from typing import Final
 
@@ -13,6 +14,8 @@ USAGE: Final = 2
 INTERRUPTED: Final = 130
 """Exit code after Ctrl-C, as shells have it."""
 DEBUG_VARIABLE: Final = "TRILLIUM_DEBUG"
+_ERRNO: Final = re.compile(r"\[Errno (\d+)\].*")
+"""How asyncio says it, with addresses that the line has already."""
 
 
 class Failure(Exception):
@@ -65,7 +68,7 @@ def _of_ours(error: BaseException) -> str:
         title = TITLES[error.reason]
         return f"refused: {title}: {error.detail}" if error.detail else f"refused: {title}"
     if isinstance(error, (EnrollmentError, ValueError)) and str(error):
-        return str(error)
+        return _ERRNO.sub(lambda found: os.strerror(int(found[1])), str(error))
     return (
         f"a fault of ours: {type(error).__name__}: {error}".rstrip(": ")
         + f" ({DEBUG_VARIABLE}=1 shows where)"

@@ -11,10 +11,10 @@ import secrets
 import ssl
 import sys
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import anyio
 
@@ -95,8 +95,6 @@ def run(options: Options) -> None:
         anyio.run(_serve, options, passphrase)
     except* (BadDirectory, WrongStore, Unreachable) as group:
         raise Failure(str(_one(group)), REFUSED) from None
-    except* OSError as group:
-        raise Failure(_about_sockets(_one(group)), REFUSED) from None
 
 
 def _one(group: BaseExceptionGroup[Any]) -> BaseException:
@@ -106,10 +104,18 @@ def _one(group: BaseExceptionGroup[Any]) -> BaseException:
     return error
 
 
-def _about_sockets(error: BaseException) -> str:
-    assert isinstance(error, OSError)
-    where = f"{error.filename}: " if error.filename else ""
-    return f"cannot serve: {where}{error.strerror or error}"
+_T = TypeVar("_T")
+
+
+async def _listen(
+    stack: AsyncExitStack, listener: AbstractAsyncContextManager[_T], *options: tuple[str, Address | None]
+) -> _T:
+    """Open a listener; whatever the system says against it is told with its address."""
+    try:
+        return await stack.enter_async_context(listener)
+    except OSError as error:
+        where = " ".join(f"{option} {as_text(address)}" for option, address in options if address is not None)
+        raise Failure(f"{where}: {error.strerror or error}", REFUSED) from None
 
 
 class _Relay:
@@ -149,7 +155,8 @@ async def _serve(options: Options, passphrase: bytes) -> None:
             address = await anyio.to_thread.run_sync(_external, options, passphrase)
             ready.append(options.broker)
         elif options.mqtt is not None or options.mqtts is not None:
-            broker = await stack.enter_async_context(_embedded(options, authority, passphrase))
+            listener = _embedded(options, authority, passphrase)
+            broker = await _listen(stack, listener, ("--mqtt", options.mqtt), ("--mqtts", options.mqtts))
             address = broker.service_address(_to_ourselves() if broker.plain_address is None else None)
             ready += _broker_uris(broker)
         if address is not None:
@@ -161,15 +168,14 @@ async def _serve(options: Options, passphrase: bytes) -> None:
             authority.add_listener(relay.announce)
         verifier = await stack.enter_async_context(_verifying(authority, relay))
         if options.coap is not None:
-            coap = await stack.enter_async_context(
-                coap_server.serve(
-                    authority.handle,
-                    authority.labels,
-                    bind=options.coap,
-                    messages=relay.handle,
-                    engine=options.engine,
-                )
+            endpoint = coap_server.serve(
+                authority.handle,
+                authority.labels,
+                bind=options.coap,
+                messages=relay.handle,
+                engine=options.engine,
             )
+            coap = await _listen(stack, endpoint, ("--coap", options.coap))
             ready = [*coap.uris, *ready]
         tasks = await stack.enter_async_context(anyio.create_task_group())
         told = _Told(authority, verifier, relay, broker)

@@ -19,6 +19,8 @@ _NOT_VERIFIED: Final = (
     "the signature is not verified here: that takes the signer's key and the door it is for"
 )
 _DIGEST_BYTES: Final = 32
+MAX_LISTED: Final = 20
+"""Most devices of a batch that are listed one by one."""
 _REQUEST_ID_BYTES: Final = 8
 
 
@@ -64,7 +66,7 @@ def _payload(signed: Sign1) -> _Explained:
         subject = Field("for", f"{request.subject}")
         return "signed-request", "Signed certification request (sen or sren)", [subject], (inner,)
     try:
-        item = cbor.decode(signed.payload)
+        item = cbor.decode(signed.payload, max_bytes=len(signed.payload))
     except MalformedMessage:
         item = None
     if signed.header.key_id is not None:
@@ -82,8 +84,32 @@ def _signed_by_pinned_key(item: Any, payload: bytes) -> _Explained:  # noqa: ANN
                 Field("epoch", f"{epoch}: {owner}", epoch),
             ]
             return "voucher", "Voucher: which authority owns a device", fields, ()
+        case [int(sequence), bytes(digest), int(time)] if len(digest) == _DIGEST_BYTES:
+            fields = [
+                Field("records", str(sequence), sequence),
+                Field("hash", f"{digest.hex()} (of the last record, and so of all)", digest.hex()),
+                Field("signed at", words.moment(time), time),
+            ]
+            return "audit-head", "Head of an audit log", fields, ()
+        case [[str(), str(), bytes()], *_]:
+            return "manifest", "Manifest of a factory's batch", _manifest(item), ()
         case _:
             return "signed-object", "Object signed by a pinned key", [_raw(item, payload)], ()
+
+
+def _manifest(entries: list[Any]) -> list[Field]:
+    """Return the first devices of a batch, and how many there are."""
+    fields = [Field("devices", str(len(entries)), len(entries))]
+    for entry in entries[:MAX_LISTED]:
+        match entry:
+            case [str(device), str(client_id), bytes(digest)]:
+                told = {"client_id": client_id, "certificate_sha256": digest.hex()}
+                fields.append(Field(device, f"client-id {client_id}, certificate {digest.hex()[:16]}…", told))
+            case _:
+                fields.append(Field("entry", "not one of a manifest"))
+    if len(entries) > MAX_LISTED:
+        fields.append(Field("and", f"{len(entries) - MAX_LISTED} more"))
+    return fields
 
 
 def _signed_by_certificate(item: Any, payload: bytes) -> _Explained:  # noqa: ANN401 (decoded CBOR)

@@ -291,8 +291,9 @@ class Lab:
             rekeyed=rekeyed,
             messages_sent=sum(t.messages_sent for t in tallies),
             messages_verified=self._server.verified,
-            # A message that the network repeated is refused as stale, and nothing is lost by it.
-            refused=refused.total() - refused["stale_message"],
+            # The network repeats: a copy of a good message is refused as stale, and the revoked device's
+            # one message may have been refused several times.
+            refused=refused.total() - refused["stale_message"] - max(0, refused["signer_revoked"] - 1),
             failed=sum(t.failed for t in tallies),
             duplicate_certificates=len(certificates) - len(set(certificates)),
             seconds=round(seconds, 3),

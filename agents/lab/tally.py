@@ -54,7 +54,7 @@ class Summary:
     messages_verified: int
     """Messages that the verifier found good. A message that a lossy broker lost is not among them."""
     refused: int
-    """Messages that the verifier refused, copies of good ones left out."""
+    """Messages that the verifier refused, copies left out: in a good run one, of the revoked device."""
     failed: int
     """Devices that did not do all they should."""
     duplicate_certificates: int
