@@ -96,7 +96,6 @@ def serve(  # noqa: PLR0913, PLR0917 (a command has as many options)
         raise failure.Failure(f"--coap-engine {engine}: aiocoap or lean", failure.USAGE)
     if mqtt is None:
         mqtt = "127.0.0.1:1883" if broker == serve_command.EMBEDDED else NONE
-    logs.configure(log_level, log_format)
     serve_command.run(
         serve_command.Options(
             directory=directory,
@@ -111,7 +110,8 @@ def serve(  # noqa: PLR0913, PLR0917 (a command has as many options)
             engine="lean" if engine == "lean" else "aiocoap",
             stats=stats,
             until_eof=until_eof,
-        )
+        ),
+        lambda: logs.configure(log_level, log_format),
     )
 
 

@@ -56,7 +56,7 @@ def configure(level: Level, form: Format = Format.TEXT) -> None:
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     ours = getattr(logging, level.upper())
-    for room in ("agents", "broker", "constrained"):
+    for room in ("agents", "broker", "constrained", "trillium"):
         logging.getLogger(room).setLevel(ours)
     if level is Level.DEBUG:
         root.setLevel(logging.INFO)

@@ -10,7 +10,7 @@ import json
 import secrets
 import ssl
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,8 +82,12 @@ class Options:
                 )
 
 
-def run(options: Options) -> None:
+def run(options: Options, log: Callable[[], None]) -> None:
     """Serve until SIGTERM or SIGINT.
+
+    Args:
+        options: What was asked for.
+        log: Starts logging, once it is clear that there will be something to log.
 
     Raises:
         Failure: It cannot start; nothing is left running.
@@ -92,6 +96,7 @@ def run(options: Options) -> None:
     try:
         read_settings(options.directory)  # before anybody types a passphrase
         passphrase = passphrase_from(options.passphrase_file)
+        log()
         anyio.run(_serve, options, passphrase)
     except* (BadDirectory, WrongStore, Unreachable) as group:
         raise Failure(str(_one(group)), REFUSED) from None

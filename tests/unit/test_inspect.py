@@ -20,6 +20,8 @@ from cryptography.hazmat.primitives.serialization import (
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agents.authority import audit
+from agents.factory.manifest import ManifestEntry, write_manifest
 from agents.inspect import Finding, NotRecognised, inspect
 from agents.keys import SoftwareSigner
 from protocol import c509, cbor
@@ -146,6 +148,13 @@ def test_each_certificate_of_a_bundle_is_told() -> None:
         ),
         (sign_message(SIGNER, bytes(8), "readings", b"1.5 kWh", counter=7, time=int(NOW)), "message"),
         (Voucher.issue(SIGNER, bytes(32), NAME, bytes(32), 0).encoded, "voucher"),
+        (audit.sign_head(audit.Head(5, bytes(32)), SIGNER, bytes(32), int(NOW)), "audit-head"),
+        (
+            write_manifest(
+                SIGNER, KEY.public_key(), "meter-boot", [ManifestEntry(NAME, "id", bytes(32))] * 30
+            ),
+            "manifest",
+        ),
         (Problem(ProblemKind.OVERLOADED, "busy", 3.0).encode(0x9D), "problem"),
         (cbor.encode([bytes(8), b"body"]), "mqtt-reply"),
         (cbor.encode([bytes(8), 5]), "mqtt-pending"),
