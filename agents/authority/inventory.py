@@ -307,9 +307,9 @@ def revoke(store: Store, word: str, reason: RevocationReason, now: int) -> list[
 
     Args:
         store: Open.
-        word: A device's name or client-id: everything it has, or ever had, is revoked, its tier 1
-            certificate too. Or a serial number in hex.
-        reason: Key compromise takes all that descend from a certificate with it.
+        word: A device's name or client-id: everything it has is revoked, its tier 1 certificate too. Or a
+            serial number in hex.
+        reason: Key compromise takes all that descend from a certificate with it, ended or not.
         now: POSIX seconds.
 
     Returns:
@@ -322,7 +322,7 @@ def revoke(store: Store, word: str, reason: RevocationReason, now: int) -> list[
         rows = writing.connection.execute(_DEVICE, {"word": word}).all()
         if rows:
             device = _only(rows, word)
-            targets = [one for one in life.lives_of_device(writing, device.id) if one.state != life.VOID]
+            targets = [one for one in life.lives_of_device(writing, device.id) if one.is_alive]
         else:
             targets = _by_serial(writing, word)
         revoked = life.revoke(writing, targets, reason, f"by the operator: {reason.name.lower()}")

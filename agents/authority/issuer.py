@@ -4,15 +4,14 @@ Runs in a worker thread: a pure function of its arguments, but for the signature
 """
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
 
+from agents.authority import crl
 from agents.keys import SoftwareSigner
 from protocol import c509
 from protocol.c509 import Extension, ExtensionId, keys
@@ -62,7 +61,9 @@ class Issuer:
         self.certificate: Final = certificate
         self._name: Final = certificate.subject
         identifier = certificate.extension(ExtensionId.SUBJECT_KEY_IDENTIFIER)
-        self._key_identifier: Final[bytes | None] = identifier if isinstance(identifier, bytes) else None
+        if not isinstance(identifier, bytes):
+            raise ValueError("a CA certificate has a subject key identifier")  # noqa: TRY004 (a bad certificate)
+        self._key_identifier: Final = identifier
         self._signature_algorithm: Final = SIGNATURE_ALGORITHMS[signer.algorithm]
 
     @property
@@ -97,13 +98,17 @@ class Issuer:
         )
         return tbs.with_signature(self._signer.sign(tbs.to_be_signed())).encoded
 
-    def sign_crl(self, builder: x509.CertificateRevocationListBuilder) -> bytes:
-        """Return the revocation list, complete but for issuer and signature, as DER."""
-        issuer = x509.load_der_x509_certificate(self.certificate.to_der())
-        builder = builder.issuer_name(issuer.subject).add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False
+    def sign_crl(self, entries: Iterable[bytes], *, number: int, this_update: int, next_update: int) -> bytes:
+        """Return a revocation list (`agents.authority.crl`), signed, as DER."""
+        return crl.encode_list(
+            self._key,
+            self._name,
+            self._key_identifier,
+            number=number,
+            this_update=this_update,
+            next_update=next_update,
+            entries=entries,
         )
-        return builder.sign(self._key, hashes.SHA256()).public_bytes(Encoding.DER)
 
 
 # One entry per label.

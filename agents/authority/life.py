@@ -52,6 +52,11 @@ class Life:
         """Return an audit entry about this certificate."""
         return Entry(event, self.client_id, self.device, self.label, self.serial, detail)
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether it is pending or current."""
+        return self.state in (PENDING, CURRENT)
+
     def may_become_current(self, now: int) -> bool:
         """Whether it is pending, in time, and its parent is current and in time."""
         return (

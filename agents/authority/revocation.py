@@ -4,17 +4,16 @@ Building takes a worker thread a moment and nobody else: entries are made once e
 certificates end, no more than a tenth of the time goes into building.
 """
 
-import datetime as dt
 import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from cryptography import x509
 from sqlalchemy import bindparam, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 
+from agents.authority import crl
 from agents.authority.domain import DomainAuthority
 from agents.authority.schema import CERTIFICATES, CRLS
 from agents.authority.store import Store
@@ -29,15 +28,6 @@ KEPT_AFTER_EXPIRY: Final = DAY
 """Seconds for which an expired certificate stays listed (RFC 5280 §3.3: on one list beyond its end)."""
 _SHARE: Final = 10
 
-_REASONS: Final = {
-    1: x509.ReasonFlags.key_compromise,
-    2: x509.ReasonFlags.ca_compromise,
-    3: x509.ReasonFlags.affiliation_changed,
-    4: x509.ReasonFlags.superseded,
-    5: x509.ReasonFlags.cessation_of_operation,
-    6: x509.ReasonFlags.certificate_hold,
-    9: x509.ReasonFlags.privilege_withdrawn,
-}
 _C: Final = CERTIFICATES.c
 _ENDED_SINCE = (
     select(_C.serial, _C.ended_at, _C.ended_revision, _C.reason, _C.not_after)
@@ -79,7 +69,7 @@ class Revocations:
         self._store = store
         self._authority = authority
         self._path = path
-        self._entries: dict[bytes, tuple[x509.RevokedCertificate, int | None]] = {}
+        self._entries: dict[bytes, tuple[bytes, int | None]] = {}
         self._read_up_to = 0
         self._list: RevocationList | None = None
         self._not_again_before = 0.0
@@ -116,7 +106,8 @@ class Revocations:
                 _ENDED_SINCE, {"authority": self._authority.key_id, "revision": self._read_up_to}
             ).all()
         for row in rows:
-            self._entries[row.serial] = _entry(row), row.not_after
+            entry = crl.encode_entry(row.serial, row.ended_at, row.reason)
+            self._entries[row.serial] = entry, row.not_after
             self._read_up_to = row.ended_revision
         over = [
             s for s, (_, end) in self._entries.items() if end is not None and end + KEPT_AFTER_EXPIRY < now
@@ -124,14 +115,13 @@ class Revocations:
         for serial in over:
             del self._entries[serial]
         number = self._next_number()
-        start = dt.datetime.fromtimestamp(now, dt.UTC)
-        # One by one each entry would copy the list so far.
-        builder = x509.CertificateRevocationListBuilder(
-            last_update=start,
-            next_update=start + dt.timedelta(seconds=LIFE),
-            revoked_certificates=[entry for entry, _ in self._entries.values()],
-        ).add_extension(x509.CRLNumber(number), critical=False)
-        made = RevocationList(self._authority.issuer.sign_crl(builder), number, revision, now)
+        encoded = self._authority.issuer.sign_crl(
+            (entry for entry, _ in self._entries.values()),
+            number=number,
+            this_update=now,
+            next_update=now + LIFE,
+        )
+        made = RevocationList(encoded, number, revision, now)
         self._keep(made, now)
         return made
 
@@ -152,15 +142,3 @@ class Revocations:
                     "encoded": made.encoded,
                 },
             )
-
-
-def _entry(row: Any) -> x509.RevokedCertificate:  # noqa: ANN401 (a database row)
-    builder = (
-        x509.RevokedCertificateBuilder()
-        .serial_number(int.from_bytes(row.serial, "big"))
-        .revocation_date(dt.datetime.fromtimestamp(row.ended_at, dt.UTC))
-    )
-    reason = _REASONS.get(row.reason)
-    if reason is not None:
-        builder = builder.add_extension(x509.CRLReason(reason), critical=False)
-    return builder.build()
