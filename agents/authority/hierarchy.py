@@ -107,7 +107,7 @@ def initialise(
         settings = Settings(organisation, tuple(domains), "roots" if roots is None else str(roots.absolute()))
         layout.settings.write_bytes(settings.encode())
         for folder in (layout.roots, layout.certificates, work / "crl"):
-            folder.mkdir(mode=0o700 if folder is layout.roots else 0o755)
+            folder.mkdir(mode=0o700 if folder == layout.roots else 0o755)
         entries = _build(layout, settings, passphrase, now)
         store = Store(layout.store, create=True)
         try:
