@@ -283,6 +283,20 @@ async def test_a_server_that_does_not_let_a_device_in_is_unreachable_at_once(ans
                 pass
 
 
+async def test_a_message_that_is_not_acknowledged_before_the_connection_ends_is_unreachable() -> None:
+    async def forgetful(stream: SocketStream) -> None:
+        async with stream:
+            await stream.receive()
+            await stream.send(b"\x20\x02\x00\x00")
+            subscribe = await stream.receive()
+            await stream.send(b"\x90\x03" + subscribe[2:4] + b"\x01")
+            await stream.receive()
+
+    async with listening(forgetful) as uri, connect(uri, "device") as device:
+        with anyio.fail_after(PATIENCE), pytest.raises(Unreachable):
+            await device.send_message("readings", b"x")
+
+
 @pytest.mark.parametrize("uri", ["http://127.0.0.1", "mqtts://127.0.0.1", "mqtt://", "mqtt://host/path"])
 async def test_an_address_that_is_none_is_a_value_error(uri: str) -> None:
     with pytest.raises(ValueError, match="mqtt"):
