@@ -99,9 +99,9 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     directory, roots = tmp_path / "authority", tmp_path / "roots"
     initialise(directory, passphrase=PASSPHRASE, now=NOW, roots=roots)
     before = tree(tmp_path)
-    for arguments in ({}, {"roots": tmp_path / "others"}):
+    for elsewhere in (None, tmp_path / "others"):
         with pytest.raises(BadDirectory, match="nothing was changed"):
-            initialise(directory, passphrase=PASSPHRASE, now=NOW, **arguments)
+            initialise(directory, passphrase=PASSPHRASE, now=NOW, roots=elsewhere)
     with pytest.raises(BadDirectory, match="nothing was changed"):
         initialise(tmp_path / "second", passphrase=PASSPHRASE, now=NOW, roots=roots)
     file = tmp_path / "file"
