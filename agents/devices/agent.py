@@ -26,10 +26,11 @@ from agents.devices.messages import deliver
 from agents.devices.record import TrustRecord
 from agents.devices.status import DeviceStatus, status_of
 from protocol import c509
-from protocol.cose import PublicKey
+from protocol.cose import Algorithm, PublicKey
 from protocol.errors import EnrollmentError, RequestRejected
 from protocol.exchange.device import Enrollment, Order, State
 from protocol.exchange.device_effects import Credential, Discard
+from protocol.exchange.device_fetch import RevocationList, fetch_revocations, fetch_template
 from protocol.exchange.device_pace import Patience
 from protocol.exchange.device_return import GiveBack
 from protocol.exchange.device_trust import Anchor, Trust
@@ -204,6 +205,33 @@ class Device:
                 self._trust(clock), label, current.certificate, signer, reason, clock, self._patience
             )
             await self._run(label, machine, transport, progress)
+
+    async def fetch_revocations(self, transport: DeviceTransport) -> RevocationList:
+        """Return the authority's newest revocation list, verified, never an older one than seen before.
+
+        Raises:
+            ExchangeTimeout: None came that holds.
+        """
+        label = self.message_label
+        async with self._lock:
+            clock = self._clock()
+            trust, lowest = self._trust(clock), self._store.trust.crl_number
+            machine = fetch_revocations(trust, label, lowest, clock, self._patience)
+            await self._run(label, machine, transport, None)
+        assert machine.result is not None
+        return machine.result
+
+    async def fetch_algorithms(self, label: str, transport: DeviceTransport) -> tuple[Algorithm, ...]:
+        """Return which of the profile's algorithms the authority takes, in its own unsigned words.
+
+        Raises:
+            ExchangeTimeout: No answer that leaves any.
+        """
+        async with self._lock:
+            clock = self._clock()
+            machine = fetch_template(self._trust(clock), profile_of(label), clock, self._patience)
+            await self._run(label, machine, transport, None)
+        return machine.result or ()
 
     def take_voucher(self, voucher: bytes) -> None:
         """Accept a new owner, whom the maker or the present owner names; blocks on the disk.

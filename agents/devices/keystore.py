@@ -42,6 +42,7 @@ from protocol.exchange.device_effects import (
     Effect,
     Install,
     Learn,
+    LearnRevocations,
     Promote,
     Save,
 )
@@ -143,6 +144,9 @@ class KeyStore:
             case Learn(chain, seen):
                 floor = max(self._trust.floor, seen.chain)
                 self._write_trust(replace(self._trust, chain=chain, seen=seen, floor=floor))
+            case LearnRevocations(number, this_update):
+                floor = max(self._trust.floor, this_update)
+                self._write_trust(replace(self._trust, crl_number=number, floor=floor))
             case Save(request):
                 self._write(label, replace(record, pending=self._pending(label, request)))
             case Install(certificate):

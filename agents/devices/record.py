@@ -1,6 +1,6 @@
 """What a key store's files hold, as values; each file is replaced as a whole, so each is always consistent.
 
-    state/trust          [1, voucher, authority, epoch, chain/null, seen, floor]
+    state/trust          [1, voucher, authority, epoch, chain/null, seen, floor, crlNumber]
         seen             [notBefore of the CA certificates, notBefore of the registration certificate]
     state/<label>.keys   [1, floor, current/null, pending/null]
         current          [private key, certificate, epoch, counters reserved]
@@ -36,11 +36,14 @@ class TrustRecord:
     seen: Seen = _NOTHING_SEEN
     floor: int = 0
     """The time is later than this, POSIX seconds."""
+    crl_number: int = 0
+    """Of the newest revocation list that was verified."""
 
     def encode(self) -> bytes:
         """Return the file's content."""
         seen = [self.seen.chain, self.seen.registration]
-        return cbor.encode([VERSION, self.voucher, self.authority, self.epoch, self.chain, seen, self.floor])
+        owner = [self.voucher, self.authority, self.epoch]
+        return cbor.encode([VERSION, *owner, self.chain, seen, self.floor, self.crl_number])
 
     @classmethod
     def decode(cls, data: bytes) -> "TrustRecord":
@@ -48,9 +51,10 @@ class TrustRecord:
         match cbor.decode(data, max_bytes=MAX_RECORD_BYTES):
             case [
                 1, bytes(voucher), bytes(authority), int(epoch), (bytes() | None) as chain,
-                [int(chain_seen), int(registration_seen)], int(floor),
+                [int(chain_seen), int(registration_seen)], int(floor), int(crl_number),
             ]:  # fmt: skip
-                return cls(voucher, authority, epoch, chain, Seen(chain_seen, registration_seen), floor)
+                seen = Seen(chain_seen, registration_seen)
+                return cls(voucher, authority, epoch, chain, seen, floor, crl_number)
             case _:
                 raise MalformedMessage("not a trust record")
 

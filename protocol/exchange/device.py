@@ -48,6 +48,7 @@ class State(Enum):
     ENROLLING = "asking for a certificate"
     CONFIRMING = "confirming the certificate"
     RETURNING = "giving a certificate back"
+    FETCHING = "fetching what is public"
     DONE = "done"
     FAILED = "failed"
 

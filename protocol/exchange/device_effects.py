@@ -40,6 +40,16 @@ class Learn:
 
 
 @dataclass(frozen=True, slots=True)
+class LearnRevocations:
+    """Store how new the authority's revocation list was: it was verified."""
+
+    number: int
+    """crlNumber; an older list is never taken again."""
+    this_update: int
+    """POSIX seconds: it is later than this."""
+
+
+@dataclass(frozen=True, slots=True)
 class Save:
     """Store the request, together with the new private key."""
 
@@ -87,5 +97,5 @@ class Fail:
     error: EnrollmentError
 
 
-Effect = Learn | Save | Install | Promote | Discard | Drop | Send | Done | Fail
+Effect = Learn | LearnRevocations | Save | Install | Promote | Discard | Drop | Send | Done | Fail
 Effects = tuple[Effect, ...]

@@ -66,6 +66,11 @@ class Trust:
         return self._authority is not None and label in self._authority.labels
 
     @property
+    def authority(self) -> Authority | None:
+        """The verified authority; None where its certificates are not known."""
+        return self._authority
+
+    @property
     def public_key(self) -> PublicKey | None:
         """The authority's own key, which may name the next owner; None where it is not known."""
         return None if self._authority is None else self._authority.public_key

@@ -1,0 +1,249 @@
+"""The device fetches what is for everybody: revocation list (`crl`), request template (`att`).
+
+    IDLE ──start──> FETCHING ──something that verifies──> DONE
+                        └──────── out of time ──────────> FAILED
+
+A revocation list is signed by the authority, so it is checked like everything else, and an older one than
+was seen is noise. A template is signed by nobody: it may narrow what the device's own profile says, never
+widen it, and decides nothing else.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+
+from protocol import c509
+from protocol.cose import Algorithm
+from protocol.errors import (
+    ExchangeTimeout,
+    LocalProtocolError,
+    MalformedMessage,
+    ProblemKind,
+    RequestRejected,
+)
+from protocol.exchange.device import State
+from protocol.exchange.device_effects import Done, Effects, Fail, LearnRevocations, Send
+from protocol.exchange.device_pace import Pace, Patience
+from protocol.exchange.device_trust import Trust
+from protocol.exchange.request import KEY_ALGORITHMS, SIGNATURE_ALGORITHMS
+from protocol.labels import Operation
+from protocol.path import Authority
+from protocol.ports import Content, Media, Outbound, Pending, Reply
+from protocol.problem import Problem
+from protocol.profiles import Profile
+from protocol.validity import Clock, Verdict
+
+T = TypeVar("T")
+_NATIVE_REQUEST: Final = 2
+MAX_CRL_NUMBER: Final = 2**63 - 1
+"""RFC 5280 §5.2.3 allows 20 octets; nobody counts so far, and this fits every store."""
+
+
+@dataclass(frozen=True, slots=True)
+class RevocationList:
+    """An authority's verified revocation list."""
+
+    number: int
+    """crlNumber."""
+    this_update: int
+    """POSIX seconds."""
+    next_update: int | None
+    """POSIX seconds."""
+    serials: frozenset[bytes]
+    """Serial numbers without leading zero."""
+
+
+def read_revocation_list(
+    data: bytes, authority: Authority, *, lowest_number: int, clock: Clock
+) -> RevocationList:
+    """Return what is in a CRL of `authority`.
+
+    Args:
+        data: DER CertificateList (RFC 5280 §5).
+        authority: Who has to have signed it.
+        lowest_number: The highest crlNumber seen so far.
+        clock: What is known of the time.
+
+    Raises:
+        MalformedMessage: Not a revocation list. No other exception but the next leaves this function.
+        RequestRejected: Of another issuer, partial, without number, older than one seen, or out of its time.
+    """
+    try:
+        crl = x509.load_der_x509_crl(data)
+        number = crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+        is_partial = any(extension.critical for extension in crl.extensions)
+        serials = frozenset(_octets(entry.serial_number) for entry in crl)
+        this_update = int(crl.last_update_utc.timestamp())
+        next_update = None if crl.next_update_utc is None else int(crl.next_update_utc.timestamp())
+        is_ours = crl.issuer.public_bytes() == authority.certificate.subject.to_der()
+        is_signed = crl.is_signature_valid(authority.public_key)
+    except (ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature, x509.ExtensionNotFound) as error:
+        raise MalformedMessage(f"not a revocation list: {error}") from None
+    if not is_ours or not is_signed:
+        raise RequestRejected(ProblemKind.BAD_SIGNATURE, "a revocation list of another issuer")
+    if is_partial:
+        raise RequestRejected(ProblemKind.UNSUPPORTED_FORMAT, "not the issuer's whole revocation list")
+    if number > MAX_CRL_NUMBER:
+        raise RequestRejected(ProblemKind.UNSUPPORTED_FORMAT, "a revocation list with too large a number")
+    if number < lowest_number:
+        raise RequestRejected(ProblemKind.SIGNER_SUPERSEDED, "an older revocation list than was seen before")
+    if clock.judge(this_update, next_update) in (Verdict.EXPIRED, Verdict.NOT_YET):
+        raise RequestRejected(ProblemKind.SIGNER_EXPIRED, "a revocation list out of its time")
+    return RevocationList(number, this_update, next_update, serials)
+
+
+def _octets(serial: int) -> bytes:
+    return serial.to_bytes((serial.bit_length() + 7) // 8, "big")
+
+
+def narrow(profile: Profile, template: c509.RequestTemplate) -> tuple[Algorithm, ...]:
+    """Return the profile's algorithms that a template leaves.
+
+    Raises:
+        RequestRejected: It leaves none, or wants what this device's requests never hold.
+    """
+    types, signatures, keys = (
+        template.request_types,
+        template.signature_algorithms,
+        template.public_key_algorithms,
+    )
+    left = tuple(
+        algorithm
+        for algorithm in profile.algorithms
+        if (signatures is None or SIGNATURE_ALGORITHMS[algorithm] in signatures)
+        and (keys is None or KEY_ALGORITHMS[algorithm] in keys)
+    )
+    if not left or (types is not None and _NATIVE_REQUEST not in types):
+        raise RequestRejected(ProblemKind.UNSUPPORTED_FORMAT, "a template that leaves nothing to ask for")
+    return left
+
+
+class Fetch(Generic[T]):
+    """Fetches one thing that needs no signature of ours.
+
+    Args:
+        trust: What the device believes; learns the chain first where `needs_authority`.
+        label: Whose.
+        op: `crl` or `att`.
+        media: What the answer is.
+        check: Returns what is in the answer, and the effects of knowing it; raises MalformedMessage or
+            RequestRejected for noise.
+        clock: What is known of the time at `start`.
+        patience: Limits of waiting.
+        needs_authority: Whether `check` needs the authority's certificate.
+    """
+
+    def __init__(
+        self,
+        trust: Trust,
+        label: str,
+        op: Operation,
+        media: Media,
+        check: Callable[[bytes], tuple[T, Effects]],
+        clock: Clock,
+        patience: Patience | None = None,
+        *,
+        needs_authority: bool = False,
+    ) -> None:
+        self._trust = trust
+        self._label = label
+        self._op = op
+        self._media = media
+        self._check = check
+        self._clock = clock
+        self._patience = patience or Patience()
+        self._pace = Pace(self._patience, 0.0)
+        self._needs_authority = needs_authority
+        self.state = State.IDLE
+        """Where the exchange is."""
+        self.result: T | None = None
+        """What was fetched, once it is done."""
+
+    @property
+    def deadline(self) -> float:
+        """When to call `timeout` if nothing comes; infinite before the start and after the end."""
+        return self._pace.deadline if self.state is State.FETCHING else math.inf
+
+    def start(self, now: float) -> Effects:
+        """Begin."""
+        if self.state is not State.IDLE:
+            raise LocalProtocolError(f"an exchange that is {self.state.value} cannot start")
+        self.state = State.FETCHING
+        self._pace = Pace(self._patience, now)
+        return self._send(now)
+
+    def receive(self, reply: Reply, now: float, jitter: float) -> Effects:
+        """Take a reply; noise gives no effects and leaves the deadline as it is."""
+        if self.state is not State.FETCHING:
+            return ()
+        match reply:
+            case Problem(retry_after=retry_after) | Pending(retry_after):
+                if not self._pace.is_paused:
+                    self._pace.pause(now, jitter, retry_after)
+                return ()
+            case Content(body, Media.COSE_C509) if self._wants_chain:
+                try:
+                    learn = self._trust.learn(body, self._clock)
+                except (MalformedMessage, RequestRejected):
+                    return ()
+                self._pace.progressed()
+                return (learn, *self._send(now))
+            case Content(body, media) if media is self._media and not self._wants_chain:
+                try:
+                    self.result, effects = self._check(body)
+                except (MalformedMessage, RequestRejected):
+                    return ()
+                self.state = State.DONE
+                return (*effects, Done())
+            case _:
+                return ()
+
+    def timeout(self, now: float, jitter: float) -> Effects:
+        """Say that the deadline passed, or that no answer will come to what was sent."""
+        if self.state is not State.FETCHING:
+            raise LocalProtocolError(f"an exchange that is {self.state.value} has no deadline")
+        if self._pace.is_over(now):
+            self.state = State.FAILED
+            return (Fail(ExchangeTimeout(f"no usable answer in {self._patience.give_up:g} s")),)
+        if self._pace.is_paused:
+            return self._send(now)
+        self._pace.pause(now, jitter)
+        return ()
+
+    @property
+    def _wants_chain(self) -> bool:
+        return self._needs_authority and self._trust.authority is None
+
+    def _send(self, now: float) -> Effects:
+        self._pace.sent(now)
+        return (Send(Outbound(self._label, Operation.CRTS if self._wants_chain else self._op)),)
+
+
+def fetch_revocations(
+    trust: Trust, label: str, lowest_number: int, clock: Clock, patience: Patience | None = None
+) -> Fetch[RevocationList]:
+    """Return a machine that fetches the revocation list of the authority of `label`."""
+
+    def check(data: bytes) -> tuple[RevocationList, Effects]:
+        authority = trust.authority
+        if authority is None:
+            raise LocalProtocolError("a revocation list was checked before its issuer was known")
+        read = read_revocation_list(data, authority, lowest_number=lowest_number, clock=clock)
+        return read, (LearnRevocations(read.number, read.this_update),)
+
+    return Fetch(trust, label, Operation.CRL, Media.PKIX_CRL, check, clock, patience, needs_authority=True)
+
+
+def fetch_template(
+    trust: Trust, profile: Profile, clock: Clock, patience: Patience | None = None
+) -> Fetch[tuple[Algorithm, ...]]:
+    """Return a machine that asks which of a profile's algorithms the authority takes."""
+
+    def check(data: bytes) -> tuple[tuple[Algorithm, ...], Effects]:
+        return narrow(profile, c509.decode_template(data)), ()
+
+    return Fetch(trust, profile.label, Operation.ATT, Media.C509_TEMPLATE, check, clock, patience)
