@@ -27,7 +27,7 @@ from agents.cli.failure import REFUSED, USAGE, Failure
 from agents.cli.passphrase import passphrase_from
 from agents.verifier import Verifier, open_verifier
 from broker import embedded
-from broker.address import BrokerAddress
+from broker.address import BrokerAddress, Version
 from broker.embedded import EmbeddedBroker, TlsListener
 from broker.service import Service, serve_authority
 from constrained import server as coap_server
@@ -245,7 +245,7 @@ def _to_ourselves() -> ssl.SSLContext:
 def _external(options: Options, passphrase: bytes) -> BrokerAddress:
     scheme, _ = parse_uri(options.broker, "--broker", ("mqtts", "mqtt"))
     if scheme == "mqtt":
-        return BrokerAddress(options.broker)
+        return BrokerAddress(options.broker, Version.V5)
     settings = read_settings(options.directory)
     files = BrokerFiles(options.directory, settings.domains)
     certificate, key = files.service(passphrase)
@@ -254,7 +254,7 @@ def _external(options: Options, passphrase: bytes) -> BrokerAddress:
         context.load_cert_chain(certificate, key, passphrase)
     except (OSError, ValueError) as error:
         raise Failure(f"--broker {options.broker}: our TLS files cannot be used: {error}", REFUSED) from None
-    return BrokerAddress(options.broker, ssl_context=context)
+    return BrokerAddress(options.broker, Version.V5, ssl_context=context)
 
 
 @dataclass(frozen=True, slots=True)
