@@ -21,7 +21,7 @@ USER trillium
 VOLUME /var/lib/trillium
 EXPOSE 5683/udp 1883 8883
 # A CoAP ping (an empty confirmable message) to the endpoint in this container.
-HEALTHCHECK --interval=30s --timeout=5s --start-period=20s CMD ["trillium", "ping", "coap://127.0.0.1:5683"]
+HEALTHCHECK --interval=30s --timeout=5s --start-period=20s CMD ["python", "-m", "constrained.ping", "coap://127.0.0.1:5683"]
 ENTRYPOINT ["trillium"]
 # The passphrase comes from a file that is mounted at run time (--passphrase-file), never from the image.
 CMD ["serve", "/var/lib/trillium/authority", "--coap", "0.0.0.0:5683", "--passphrase-file", "/run/secrets/trillium"]
