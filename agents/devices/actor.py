@@ -30,13 +30,6 @@ class Actor:
             if label not in held:
                 await device.enroll(label, transport, progress=progress)
 
-    async def rekey(
-        self, device: Device, transport: DeviceTransport, *, progress: Progress | None = None
-    ) -> None:
-        """Replace every key."""
-        for label in self.labels:
-            await device.rekey(label, transport, progress=progress)
-
     async def report(self, device: Device, index: int, transport: DeviceTransport) -> None:
         """Send the reading with this number."""
         await device.send(self.stream, self.body(device.identity.device.encode(), index), transport)

@@ -199,6 +199,7 @@ class Device:
             current = self._store.current(label)
             if current is None:
                 raise DeviceError(f"no certificate under {label} to give back")
+            await self._settle_signers(label, transport, progress)
             signer = self._signer(profile_of(label), Operation.REV)
             clock = self._clock()
             machine = GiveBack(
@@ -278,8 +279,18 @@ class Device:
     async def _obtain(
         self, label: str, op: Operation, transport: DeviceTransport, progress: Progress | None
     ) -> None:
+        await self._settle_signers(label, transport, progress)
         machine = await to_thread.run_sync(self.prepare, label, op)
         await self._run(label, machine, transport, progress)
+
+    async def _settle_signers(
+        self, label: str, transport: DeviceTransport, progress: Progress | None
+    ) -> None:
+        """End what was begun under the labels that sign for this one: their key may be retired already."""
+        profile = profile_of(label)
+        signers = {*profile.opened_by, profile.rekeyed_by, profile.confirmed_by} - {None, label}
+        for signer in sorted(filter(None, signers)):
+            await self._finish(signer, transport, progress)
 
     def prepare(self, label: str, op: Operation) -> Enrollment:
         """Return the machine that goes on with what is pending under `label`, or else begins `op`.

@@ -205,6 +205,26 @@ async def test_a_message_is_never_signed_by_a_key_that_may_be_retired(tmp_path: 
     assert not world.refused
 
 
+@pytest.mark.parametrize("what", ["enroll", "rekey", "give back"])
+async def test_no_other_label_is_signed_for_by_a_key_that_may_be_retired(tmp_path: Path, what: str) -> None:
+    world = World()
+    transport = LocalTransport(world)
+    async with opened(world.identity_folder(tmp_path / "m"), world) as device:
+        await device.enroll("meter-ds", transport)
+        if what != "enroll":
+            await device.enroll("meter-ka", transport)
+        with pytest.raises(ExchangeTimeout):
+            await device.rekey("meter-ds", DeafAfterConfirm(world))
+        match what:
+            case "enroll":
+                await device.enroll("meter-ka", transport)
+            case "rekey":
+                await device.rekey("meter-ka", transport)
+            case _:
+                await device.give_back("meter-ka", transport)
+    assert not world.refused
+
+
 class DeafAfterConfirm(LocalTransport):
     """Delivers everything, and loses every receipt."""
 
