@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 import anyio
 
 from agents.cli.addresses import Address, as_text
-from agents.cli.ending import until_stopped
+from agents.cli.ending import stoppable
 from agents.proxy import Faults, serve_mqtt, serve_udp
 
 LOOPBACK: Address = ("127.0.0.1", 0)
@@ -18,7 +18,7 @@ def run(coap: Address | None, mqtt: Address | None, *, loss: float, seed: int) -
 
 
 async def _carry(coap: Address | None, mqtt: Address | None, faults: Faults, seed: int) -> None:
-    async with AsyncExitStack() as stack:
+    async with stoppable(until_eof=True) as stopped, AsyncExitStack() as stack:
         ready: list[str] = []
         if coap is not None:
             udp = await stack.enter_async_context(serve_udp(LOOPBACK, coap, faults, seed=seed))
@@ -28,4 +28,4 @@ async def _carry(coap: Address | None, mqtt: Address | None, faults: Faults, see
             ready.append(f"mqtt://{as_text(tcp.address)}")
         sys.stdout.write(f"ready {' '.join(ready)}\n")
         sys.stdout.flush()
-        await until_stopped(until_eof=True)
+        await stopped.wait()

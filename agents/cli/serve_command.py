@@ -22,7 +22,7 @@ from agents.authority import AuthorityAgent, BadDirectory, WrongStore, open_auth
 from agents.cli.addresses import Address, as_text, is_loopback, parse_uri
 from agents.cli.broker_files import BrokerFiles
 from agents.cli.doorkeeper import Doorkeeper
-from agents.cli.ending import until_stopped
+from agents.cli.ending import stoppable
 from agents.cli.failure import REFUSED, USAGE, Failure
 from agents.cli.passphrase import passphrase_from
 from agents.verifier import Verifier, open_verifier
@@ -151,7 +151,7 @@ class _Relay:
 
 async def _serve(options: Options, passphrase: bytes) -> None:
     relay = _Relay()
-    async with AsyncExitStack() as stack:
+    async with stoppable(until_eof=options.until_eof) as stopped, AsyncExitStack() as stack:
         authority = await stack.enter_async_context(open_authority(options.directory, passphrase))
         ready: list[str] = []
         broker: EmbeddedBroker | None = None
@@ -187,7 +187,7 @@ async def _serve(options: Options, passphrase: bytes) -> None:
         _print(f"ready {' '.join(ready)}")
         if options.stats:
             tasks.start_soon(_tell_now_and_then, told, options.stats)
-        await until_stopped(until_eof=options.until_eof)
+        await stopped.wait()
         tasks.cancel_scope.cancel()
     if options.stats:
         _print(f"stats {told.as_json()}")
