@@ -19,34 +19,28 @@ from typing import Final
 import anyio
 from anyio import to_thread
 
+from agents.devices.bearer import Bearer, DeviceError, first_owner
 from agents.devices.driver import Machine, Progress, run_exchange
-from agents.devices.identity import VOUCHER, Identity, IdentityError
+from agents.devices.identity import Identity
 from agents.devices.keystore import KeyStore, open_keystore
 from agents.devices.messages import deliver
-from agents.devices.record import TrustRecord
 from agents.devices.status import DeviceStatus, status_of
 from protocol import c509
-from protocol.cose import Algorithm, PublicKey
-from protocol.errors import EnrollmentError, RequestRejected
-from protocol.exchange.device import Enrollment, Order, State
+from protocol.cose import Algorithm
+from protocol.errors import RequestRejected
+from protocol.exchange.device import Enrollment, State
 from protocol.exchange.device_effects import Credential, Discard
-from protocol.exchange.device_fetch import RevocationList, fetch_revocations, fetch_template
+from protocol.exchange.device_fetch import RevocationList
 from protocol.exchange.device_pace import Patience
-from protocol.exchange.device_return import GiveBack
-from protocol.exchange.device_trust import Anchor, Trust
 from protocol.exchange.request import RevocationReason
 from protocol.labels import Operation
 from protocol.message import sign_message
 from protocol.ports import DeviceTransport
-from protocol.profiles import Profile, over_the_air, profile_of
-from protocol.validity import Clock
-from protocol.voucher import read_voucher
+from protocol.profiles import profile_of
+
+__all__ = ["Device", "DeviceError", "open_device"]
 
 _RANDOM: Final = random.SystemRandom()
-
-
-class DeviceError(ValueError):
-    """What was asked of the device cannot be done as things are; the text is for people."""
 
 
 class Device:
@@ -71,10 +65,7 @@ class Device:
     ) -> None:
         self.identity: Final = identity
         self._store = store
-        self._bootstrap = bootstrap
-        self._root = identity.root()
-        self._wall = wall
-        self._patience = patience or Patience()
+        self._bearer = Bearer(identity, store, bootstrap, wall, patience or Patience())
         # One exchange at a time: the store's methods run in worker threads and take no locks.
         self._lock = anyio.Lock()
 
@@ -102,7 +93,7 @@ class Device:
         """
         identity = Identity.load(folder)
         bootstrap = identity.bootstrap(passphrase)
-        with open_keystore(identity.state, passphrase, _first_owner(identity)) as store:
+        with open_keystore(identity.state, passphrase, first_owner(identity)) as store:
             yield cls(identity, store, bootstrap, wall=wall, patience=patience)
 
     async def enroll(
@@ -135,7 +126,7 @@ class Device:
                 await to_thread.run_sync(self._store.apply, label, Discard())
             if not await self._finish(label, transport, progress):
                 await self._obtain(label, Operation.SEN, transport, progress)
-            return self._certificate(label)
+            return self._bearer.certificate(label)
 
     async def rekey(
         self, label: str, transport: DeviceTransport, *, progress: Progress | None = None
@@ -148,7 +139,7 @@ class Device:
                 if self._store.current(label) is None:
                     raise DeviceError(f"no certificate under {label} to rekey: enroll first")
                 await self._obtain(label, Operation.SREN, transport, progress)
-            return self._certificate(label)
+            return self._bearer.certificate(label)
 
     async def send(self, stream: str, body: bytes, transport: DeviceTransport) -> int:
         """Sign one message and deliver it.
@@ -173,10 +164,10 @@ class Device:
             if credential is None:
                 raise DeviceError(f"no certificate under {label} to sign with: enroll first")
             counter = await to_thread.run_sync(self._store.next_counter, label)
-            wall = self._clock().now
+            wall = self._bearer.clock().now
             thumbprint = c509.thumbprint(credential.certificate)
             message = sign_message(credential.signer, thumbprint, stream, body, counter=counter, time=wall)
-            await deliver(transport, stream, message, self._patience, _RANDOM.random)
+            await deliver(transport, stream, message, self._bearer.patience, _RANDOM.random)
         return len(message)
 
     async def give_back(
@@ -196,15 +187,8 @@ class Device:
         """
         async with self._lock:
             await self._finish(label, transport, progress)
-            current = self._store.current(label)
-            if current is None:
-                raise DeviceError(f"no certificate under {label} to give back")
             await self._settle_signers(label, transport, progress)
-            signer = self._signer(profile_of(label), Operation.REV)
-            clock = self._clock()
-            machine = GiveBack(
-                self._trust(clock), label, current.certificate, signer, reason, clock, self._patience
-            )
+            machine = self._bearer.give_back(label, reason)
             await self._run(label, machine, transport, progress)
 
     async def fetch_revocations(self, transport: DeviceTransport) -> RevocationList:
@@ -215,9 +199,7 @@ class Device:
         """
         label = self.message_label
         async with self._lock:
-            clock = self._clock()
-            trust, lowest = self._trust(clock), self._store.trust.crl_number
-            machine = fetch_revocations(trust, label, lowest, clock, self._patience)
+            machine = self._bearer.fetch_revocations()
             await self._run(label, machine, transport, None)
         assert machine.result is not None
         return machine.result
@@ -229,8 +211,7 @@ class Device:
             ExchangeTimeout: No answer that leaves any.
         """
         async with self._lock:
-            clock = self._clock()
-            machine = fetch_template(self._trust(clock), profile_of(label), clock, self._patience)
+            machine = self._bearer.fetch_template(label)
             await self._run(label, machine, transport, None)
         return machine.result or ()
 
@@ -243,26 +224,16 @@ class Device:
             MalformedMessage: Not a voucher.
             RequestRejected: By another key, for another device, or not of a later epoch.
         """
-        trust = self._store.trust
-        keys: tuple[PublicKey, ...] = (self.identity.voucher_key(),)
-        owner = self._trust(self._clock()).public_key
-        if owner is not None:
-            keys = (*keys, owner)
-        read = read_voucher(voucher, keys, device=self.identity.device, lowest_epoch=trust.epoch + 1)
-        self._store.take_voucher(read)
+        self._bearer.take_voucher(voucher)
 
     def status(self) -> DeviceStatus:
         """Return what the device holds."""
-        return status_of(self.identity, self._store, self._clock())
+        return status_of(self.identity, self._store, self._bearer.clock())
 
     @property
     def message_label(self) -> str:
         """The label whose key signs messages: the one that speaks for itself."""
-        for label in over_the_air(self.identity.domain):
-            profile = profile_of(label)
-            if profile.signs and profile.rekeyed_by == label:
-                return label
-        raise DeviceError(f"no label of {self.identity.domain} signs messages")
+        return self._bearer.message_label
 
     async def _finish(self, label: str, transport: DeviceTransport, progress: Progress | None) -> bool:
         """End what was begun; return whether that gave a current certificate."""
@@ -293,35 +264,8 @@ class Device:
             await self._finish(signer, transport, progress)
 
     def prepare(self, label: str, op: Operation) -> Enrollment:
-        """Return the machine that goes on with what is pending under `label`, or else begins `op`.
-
-        Blocks on the disk and on key generation.
-
-        Raises:
-            DeviceError: The certificate that opens this door is not there yet.
-            StoreError: The passphrase is wrong.
-        """
-        profile = profile_of(label)
-        pending = self._store.pending(label)
-        if pending is not None:
-            op = pending.op
-        requester = self._signer(profile, op)
-        confirmer = None if profile.confirmed_by == label else self._signer(profile, Operation.CONF)
-        if pending is None:
-            new_key = self._store.begin(label, op, profile.algorithms[0])
-        else:
-            new_key = self._store.pending_key(label)
-        clock = self._clock()
-        order = Order(
-            profile=profile,
-            op=op,
-            requester=requester,
-            new_key=new_key,
-            confirmer=confirmer,
-            request=None if pending is None else pending.request,
-            certificate=None if pending is None else pending.certificate,
-        )
-        return Enrollment(self._trust(clock), order, clock, self._patience)
+        """Return the machine of `Bearer.prepare`; blocks as that does."""
+        return self._bearer.prepare(label, op)
 
     async def _run(
         self, label: str, machine: Machine, transport: DeviceTransport, progress: Progress | None
@@ -337,32 +281,6 @@ class Device:
             jitter=_RANDOM.random,
             on_state=on_state,
         )
-
-    def _signer(self, profile: Profile, op: Operation) -> Credential:
-        labels = profile.signers_of(op)
-        for label in labels:
-            credential = self._bootstrap if label == self.identity.label else self._store.current(label)
-            if credential is not None:
-                return credential
-        if not labels:
-            raise DeviceError(f"{profile.label} certificates come from the factory only")
-        raise DeviceError(
-            f"{profile.label} needs a certificate under {' or '.join(labels)}: enroll that first"
-        )
-
-    def _certificate(self, label: str) -> c509.Certificate:
-        current = self._store.current(label)
-        if current is None:
-            raise DeviceError(f"no certificate under {label}")
-        return c509.decode_certificate(current.certificate)
-
-    def _trust(self, clock: Clock) -> Trust:
-        record = self._store.trust
-        anchor = Anchor(self.identity.device, self._root, record.authority, record.epoch)
-        return Trust(anchor, record.seen, record.chain, clock)
-
-    def _clock(self) -> Clock:
-        return Clock(None if self._wall is None else int(self._wall()), self._store.floor)
 
 
 @asynccontextmanager
@@ -382,11 +300,3 @@ async def open_device(
         yield device
     finally:
         manager.__exit__(None, None, None)
-
-
-def _first_owner(identity: Identity) -> TrustRecord:
-    try:
-        voucher = read_voucher(identity.voucher(), (identity.voucher_key(),), device=identity.device)
-    except EnrollmentError as error:
-        raise IdentityError(f"{identity.folder / VOUCHER}: {error}") from None
-    return TrustRecord(voucher.encoded, voucher.authority, voucher.epoch)

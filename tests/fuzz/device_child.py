@@ -76,7 +76,7 @@ async def live(folder: Path, port: int, rounds: int) -> None:
             number += 1
             for index in range(2):
                 await METER.report(device, index, transport)
-            await METER.rekey(device, transport)
+            await device.rekey(METER.labels[0], transport)
 
 
 def say(word: str) -> None:

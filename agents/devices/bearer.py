@@ -1,0 +1,170 @@
+"""Who a device is, what it believes, and what it can sign with: everything of it that does not wait.
+
+Makes the machines that `agents.devices.agent` drives. Blocks on the disk and on key generation.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from agents.devices.identity import VOUCHER, Identity, IdentityError
+from agents.devices.keystore import KeyStore
+from agents.devices.record import TrustRecord
+from protocol import c509
+from protocol.cose import Algorithm, PublicKey
+from protocol.errors import EnrollmentError
+from protocol.exchange.device import Enrollment, Order
+from protocol.exchange.device_effects import Credential
+from protocol.exchange.device_fetch import Fetch, RevocationList, fetch_revocations, fetch_template
+from protocol.exchange.device_pace import Patience
+from protocol.exchange.device_return import GiveBack
+from protocol.exchange.device_trust import Anchor, Trust
+from protocol.exchange.request import RevocationReason
+from protocol.labels import Operation
+from protocol.profiles import Profile, over_the_air, profile_of
+from protocol.validity import Clock
+from protocol.voucher import read_voucher
+
+
+class DeviceError(ValueError):
+    """What was asked of the device cannot be done as things are; the text is for people."""
+
+
+class Bearer:
+    """The holder of one identity and one key store.
+
+    Args:
+        identity: What the factory put into the device.
+        store: Its key store.
+        bootstrap: Its tier 1 credential.
+        wall: Tells POSIX seconds; None for a device without a clock.
+        patience: Limits of its exchanges.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        store: KeyStore,
+        bootstrap: Credential,
+        wall: Callable[[], float] | None,
+        patience: Patience,
+    ) -> None:
+        self.patience: Final = patience
+        self._identity = identity
+        self._store = store
+        self._bootstrap = bootstrap
+        self._root = identity.root()
+        self._wall = wall
+
+    @property
+    def message_label(self) -> str:
+        """The label whose key signs messages: the one that speaks for itself."""
+        for label in over_the_air(self._identity.domain):
+            profile = profile_of(label)
+            if profile.signs and profile.rekeyed_by == label:
+                return label
+        raise DeviceError(f"no label of {self._identity.domain} signs messages")
+
+    def prepare(self, label: str, op: Operation) -> Enrollment:
+        """Return the machine that goes on with what is pending under `label`, or else begins `op`.
+
+        Blocks on the disk and on key generation.
+
+        Raises:
+            DeviceError: The certificate that opens this door is not there yet.
+            StoreError: The passphrase is wrong.
+        """
+        profile = profile_of(label)
+        pending = self._store.pending(label)
+        if pending is not None:
+            op = pending.op
+        requester = self._signer(profile, op)
+        confirmer = None if profile.confirmed_by == label else self._signer(profile, Operation.CONF)
+        if pending is None:
+            new_key = self._store.begin(label, op, profile.algorithms[0])
+        else:
+            new_key = self._store.pending_key(label)
+        clock = self.clock()
+        order = Order(
+            profile=profile,
+            op=op,
+            requester=requester,
+            new_key=new_key,
+            confirmer=confirmer,
+            request=None if pending is None else pending.request,
+            certificate=None if pending is None else pending.certificate,
+        )
+        return Enrollment(self._trust(clock), order, clock, self.patience)
+
+    def give_back(self, label: str, reason: RevocationReason) -> GiveBack:
+        """Return the machine that gives the current certificate of `label` back; DeviceError without one."""
+        current = self._store.current(label)
+        if current is None:
+            raise DeviceError(f"no certificate under {label} to give back")
+        signer = self._signer(profile_of(label), Operation.REV)
+        clock = self.clock()
+        return GiveBack(self._trust(clock), label, current.certificate, signer, reason, clock, self.patience)
+
+    def fetch_revocations(self) -> Fetch[RevocationList]:
+        """Return the machine that fetches the authority's revocation list."""
+        clock = self.clock()
+        lowest = self._store.trust.crl_number
+        return fetch_revocations(self._trust(clock), self.message_label, lowest, clock, self.patience)
+
+    def fetch_template(self, label: str) -> Fetch[tuple[Algorithm, ...]]:
+        """Return the machine that asks which algorithms the authority takes under `label`."""
+        clock = self.clock()
+        return fetch_template(self._trust(clock), profile_of(label), clock, self.patience)
+
+    def take_voucher(self, voucher: bytes) -> None:
+        """Accept a new owner, whom the maker or the present owner names; blocks on the disk.
+
+        What the owner before issued is no longer used: enroll again.
+
+        Raises:
+            MalformedMessage: Not a voucher.
+            RequestRejected: By another key, for another device, or not of a later epoch.
+        """
+        trust = self._store.trust
+        keys: tuple[PublicKey, ...] = (self._identity.voucher_key(),)
+        owner = self._trust(self.clock()).public_key
+        if owner is not None:
+            keys = (*keys, owner)
+        read = read_voucher(voucher, keys, device=self._identity.device, lowest_epoch=trust.epoch + 1)
+        self._store.take_voucher(read)
+
+    def _signer(self, profile: Profile, op: Operation) -> Credential:
+        labels = profile.signers_of(op)
+        for label in labels:
+            credential = self._bootstrap if label == self._identity.label else self._store.current(label)
+            if credential is not None:
+                return credential
+        if not labels:
+            raise DeviceError(f"{profile.label} certificates come from the factory only")
+        raise DeviceError(
+            f"{profile.label} needs a certificate under {' or '.join(labels)}: enroll that first"
+        )
+
+    def certificate(self, label: str) -> c509.Certificate:
+        """Return the current certificate of `label`; DeviceError without one."""
+        current = self._store.current(label)
+        if current is None:
+            raise DeviceError(f"no certificate under {label}")
+        return c509.decode_certificate(current.certificate)
+
+    def _trust(self, clock: Clock) -> Trust:
+        record = self._store.trust
+        anchor = Anchor(self._identity.device, self._root, record.authority, record.epoch)
+        return Trust(anchor, record.seen, record.chain, clock)
+
+    def clock(self) -> Clock:
+        """Return what is known of the time."""
+        return Clock(None if self._wall is None else int(self._wall()), self._store.floor)
+
+
+def first_owner(identity: Identity) -> TrustRecord:
+    """Return whose the factory says that a device is; IdentityError if its voucher does not verify."""
+    try:
+        voucher = read_voucher(identity.voucher(), (identity.voucher_key(),), device=identity.device)
+    except EnrollmentError as error:
+        raise IdentityError(f"{identity.folder / VOUCHER}: {error}") from None
+    return TrustRecord(voucher.encoded, voucher.authority, voucher.epoch)
