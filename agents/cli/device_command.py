@@ -18,7 +18,7 @@ from agents.devices.identity import BOOTSTRAP_KEY, Identity, IdentityError
 from agents.devices.keystore import StoreError
 from agents.devices.meter import METER
 from agents.devices.status import LabelStatus
-from agents.inspect.words import moment
+from agents.inspect.words import day, moment
 from protocol import c509
 from protocol.errors import ExchangeTimeout, ProblemKind, RequestRejected, Unreachable
 from protocol.exchange.device import State
@@ -234,7 +234,7 @@ def _label_row(held: LabelStatus) -> tuple[str, ...]:
     return (
         held.label,
         "none" if held.serial is None else held.serial.hex(),
-        "" if held.serial is None else moment(held.not_after),
+        "" if held.serial is None else day(held.not_after),
         now,
         "" if held.pending is None else f"{held.pending.op.value} {held.pending.phase.value}",
     )

@@ -21,7 +21,7 @@ from agents.authority import (
 )
 from agents.cli.failure import REFUSED, USAGE, Failure
 from agents.cli.output import console, facts, print_json, table
-from agents.inspect.words import moment
+from agents.inspect.words import day, moment
 from protocol import c509
 from protocol.exchange.request import RevocationReason
 
@@ -63,7 +63,9 @@ def devices(directory: Path, *, as_json: bool) -> None:
         for device in found
     ]
     console().print(
-        table(("device", "domain", "client-id", "current", "pending", "revoked"), rows, right=(3, 4, 5))
+        table(
+            ("device", "domain", "client-id", "current", "pending", "revoked"), rows, right=(3, 4, 5), gap=1
+        )
     )
 
 
@@ -94,7 +96,7 @@ def show(directory: Path, word: str, *, as_json: bool) -> None:
     )
     out.print()
     rows = [
-        (one.label, one.serial.hex(), _state(one), moment(one.issued_at), moment(one.not_after))
+        (one.label, one.serial.hex(), _state(one), day(one.issued_at), day(one.not_after))
         for one in device.certificates
     ]
     out.print(table(("label", "serial", "state", "issued", "valid until"), rows))

@@ -36,6 +36,12 @@ def moment(seconds: int | None) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
+def day(seconds: int | None) -> str:
+    """Return a time's day, for tables; otherwise as `moment`."""
+    words = moment(seconds)
+    return words if words == "no expiry" else words.partition(" ")[0]
+
+
 def span(seconds: float) -> str:
     """Return a length of time, roughly, as people say it."""
     for unit, size in (("year", _YEAR), ("day", 86400), ("hour", 3600), ("minute", 60)):
