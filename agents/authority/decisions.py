@@ -100,28 +100,56 @@ def _change(
     outcomes: list[Outcome],
 ) -> None:
     """Carry out at most one confirmation or revocation per device."""
+    orders = {index: changes[index][0] for index in turn}
+    signers = life.lives(writing, {order.signer.id for order in orders.values()})
+    ended = {index: _ended(order, signers, writing.now) for index, order in orders.items()}
     confirmed = [
         (order.target.device.id, order.target.id)
-        for order, _ in (changes[index] for index in turn)
-        if isinstance(order, Confirm) and order.status == 0
+        for index, order in orders.items()
+        if isinstance(order, Confirm) and order.status == 0 and ended[index] is None
     ]
     current = life.make_current(writing, confirmed, Event.CONFIRM) if confirmed else set()
-    others = [index for index in turn if changes[index][0].target.id not in current]
-    found = life.lives(writing, [changes[index][0].target.id for index in others]) if others else {}
-    for index in turn:
-        order, receipt = changes[index]
-        state = found.get(order.target.id)
+    others = [order.target.id for order in orders.values() if order.target.id not in current]
+    found = life.lives(writing, others) if others else {}
+    for index, order in orders.items():
+        state, lost, receipt = found.get(order.target.id), ended[index], Done(changes[index][1])
         if isinstance(order, Revoke):
-            if state is not None:
-                life.revoke(writing, [state], order.reason, f"by its device: {order.reason.name.lower()}")
-            outcomes[index] = Done(receipt)
+            outcomes[index] = _revoke(writing, order, state, lost) or receipt
+        elif lost is not None:
+            outcomes[index] = lost
         elif order.status == 0:
-            outcomes[index] = Done(receipt) if order.target.id in current else _NOT_PENDING
+            outcomes[index] = receipt if order.target.id in current else _NOT_PENDING
         elif state is not None and state.state in (life.PENDING, life.VOID):
             life.void(writing, [state], f"its device could not install it: status {order.status}")
-            outcomes[index] = Done(receipt)
+            outcomes[index] = receipt
         else:
             outcomes[index] = _NOT_PENDING
+
+
+def _ended(order: Confirm | Revoke, signers: dict[int, life.Life], now: int) -> Lost | None:
+    """Return why the signer of `order` has no say any more, if it has ended since the decision."""
+    if isinstance(order, Confirm) and order.signer.id == order.target.id:
+        return None  # its own state, which is looked at next, says what can be done
+    signer = signers.get(order.signer.id)
+    if signer is None:
+        return _UNDONE
+    if signer.state == life.CURRENT or signer.may_become_current(now):
+        return None
+    return _ENDED[signer.state]
+
+
+def _revoke(writing: Writing, order: Revoke, state: life.Life | None, ended: Lost | None) -> Lost | None:
+    """Revoke as a device asks; return why not.
+
+    Who says it a second time has perhaps ended by the first: it gets its receipt, and changes nothing, or
+    whoever finds a key that was given back could take down all that descends from it.
+    """
+    if state is None:
+        return _UNDONE
+    if ended is None:
+        life.revoke(writing, [state], order.reason, f"by its device: {order.reason.name.lower()}")
+        return None
+    return None if state.state == life.REVOKED else ended
 
 
 def _issue(writing: Writing, issues: Sequence[Signed], turn: Sequence[int], outcomes: list[Outcome]) -> None:

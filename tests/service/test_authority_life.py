@@ -297,7 +297,7 @@ def test_a_confirmation_and_the_retirement_of_its_parent_in_one_group_keep_their
     new, certificate = rekeyed(rig, device)
     replies = rig.ask_together(new.confirm(certificate), device.confirm(agreement, label="meter-ka"))
     assert isinstance(replies[0], Content)
-    assert refusal(replies[1]) is ProblemKind.NO_SUCH_CERTIFICATE
+    assert refusal(replies[1]) is ProblemKind.SIGNER_SUPERSEDED, "as it would be one after the other"
     assert rig.states(device, "meter-ka") == ["void"]
 
 
