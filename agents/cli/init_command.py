@@ -55,6 +55,4 @@ def run(
         soft_wrap=True,
     )
     if roots is None:
-        out.print(
-            f"move {where} to a safe place now: serve does not start while it can read them", soft_wrap=True
-        )
+        out.print(f"move {where} to a safe place now: serve does not start while it can read them")

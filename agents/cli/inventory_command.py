@@ -20,7 +20,7 @@ from agents.authority import (
     show_device,
 )
 from agents.cli.failure import REFUSED, USAGE, Failure
-from agents.cli.output import console, facts, print_json, table
+from agents.cli.output import console, facts, print_json, progress, table
 from agents.inspect.words import day, moment
 from protocol import c509
 from protocol.exchange.request import RevocationReason
@@ -48,7 +48,12 @@ def devices(directory: Path, *, as_json: bool) -> None:
     with opened(directory) as store:
         found = list_devices(store)
         if as_json:
-            print_json([device_json(show_device(store, device.client_id)) for device in found])
+            told: list[dict[str, Any]] = []
+            with progress("reading the inventory", len(found)) as advance:
+                for device in found:
+                    told.append(device_json(show_device(store, device.client_id)))
+                    advance(len(told))
+            print_json(told)
             return
     if not found:
         console().print("no devices yet; trillium factory makes some")

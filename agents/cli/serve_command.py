@@ -7,6 +7,7 @@ nothing new comes in, then what was taken is verified and published, then the st
 """
 
 import json
+import os
 import secrets
 import ssl
 import sys
@@ -36,6 +37,8 @@ from protocol.ports import InboundMessage
 from protocol.problem import Problem
 
 EMBEDDED: Final = "embedded"
+READER_VARIABLE: Final = "TRILLIUM_READER_PASSWORD"
+"""Environment variable with the password of user `reader`, who may read verified messages."""
 _NOT_YET: Final = Problem(ProblemKind.UNAVAILABLE, "starting or stopping", 1.0)
 
 
@@ -223,6 +226,7 @@ async def _embedded(
                 tls=tls,
                 identify=doorkeeper.identify,
                 service_password=secrets.token_urlsafe(32),
+                reader_password=os.environ.get(READER_VARIABLE) or None,
                 expose=options.expose,
             )
         )
