@@ -269,12 +269,12 @@ def rig_in(
     settings, authorities, store, lock = _open(directory, PASSPHRASE, int(clock()))
     if is_beside:
         os.close(lock)
+    agent = AuthorityAgent(settings, authorities, store, Layout(directory), limits or Limits(), clock)
     try:
-        agent = AuthorityAgent(settings, authorities, store, Layout(directory), limits or Limits(), clock)
         with _makers(directory, clock) as makers:
             yield Rig(agent, directory, clock, makers)
     finally:
-        store.close()
+        agent.close()
         if not is_beside:
             os.close(lock)
 

@@ -23,6 +23,7 @@ from agents.authority.quota import Limits
 from agents.authority.revocation import Revocations
 from agents.authority.store import Store
 from agents.authority.tally import Tally
+from agents.authority.verification import Verifier
 from protocol.errors import MalformedMessage, ProblemKind
 from protocol.labels import Domain, Operation
 from protocol.ports import Content, Inbound, Media, Reply
@@ -63,7 +64,8 @@ class AuthorityAgent:
         self.signers: Final = SignerDirectory(store, clock)
         self.tally: Final = Tally()
         self._clock = clock
-        self.desk: Final = Desk(store, tuple(authorities.values()), limits, clock, self.tally)
+        self._verifier = Verifier()
+        self.desk: Final = Desk(store, tuple(authorities.values()), limits, clock, self.tally, self._verifier)
         self.door: Final = Door(self.desk.process, limits)
         self._by_label = {label: a for a in authorities.values() for label in a.places}
         self.labels: Final = tuple(self._by_label)
@@ -121,6 +123,11 @@ class AuthorityAgent:
             self._crl_seen[domain] = time.monotonic(), content
             return content
 
+    def close(self) -> None:
+        """End its threads and close its store."""
+        self._verifier.close()
+        self.store.close()
+
     def add_listener(self, listener: Listener) -> None:
         """Tell `listener` of every new audit head and revocation list."""
         self._publisher.add_listener(listener)
@@ -170,11 +177,13 @@ async def open_authority(
     settings, authorities, store, lock = opened
     try:
         agent = AuthorityAgent(settings, authorities, store, Layout(directory), limits or Limits(), clock)
-        async with agent.run():
-            yield agent
+        try:
+            async with agent.run():
+                yield agent
+        finally:
+            with anyio.CancelScope(shield=True):
+                await to_thread.run_sync(agent.close)
     finally:
-        with anyio.CancelScope(shield=True):
-            await to_thread.run_sync(store.close)
         os.close(lock)
 
 

@@ -21,7 +21,7 @@ from agents.authority.lookup import find_facts
 from agents.authority.quota import MAX_DEVICES, MAX_SOURCES, Buckets, Limits, origin
 from agents.authority.store import Store, in_words
 from agents.authority.tally import Tally
-from agents.authority.verification import verify
+from agents.authority.verification import Verifier
 from protocol.errors import ProblemKind
 from protocol.exchange.authority import AuthorityExchange
 from protocol.exchange.authority_effects import (
@@ -67,6 +67,7 @@ class Desk:
         limits: Quotas.
         clock: POSIX seconds.
         tally: Counts what is decided.
+        verifier: Open as long as this is used.
     """
 
     def __init__(
@@ -76,8 +77,10 @@ class Desk:
         limits: Limits,
         clock: Callable[[], float],
         tally: Tally,
+        verifier: Verifier,
     ) -> None:
         self._store = store
+        self._verifier = verifier
         self._places = {label: place for a in authorities for label, place in a.places.items()}
         self._authorities: Mapping[bytes, DomainAuthority] = {a.key_id: a for a in authorities}
         self._latest = {a.key_id: a.issuer.not_after for a in authorities}
@@ -106,7 +109,7 @@ class Desk:
         if not asking:
             return
         checks = self._look_up(asking, now)
-        results = verify([check for _, check in checks])
+        results = self._verifier.verify([check for _, check in checks])
         orders: list[tuple[Ticket, Order]] = []
         refused: list[tuple[Ticket, Refuse]] = []
         for (ticket, _), result in zip(checks, results, strict=True):

@@ -56,14 +56,19 @@ def cose_algorithm(number: object) -> Algorithm:
 
 def key_hash(algorithm: int, key: bytes) -> bytes:
     """Return the 32 bytes by which the store knows a public key, whatever form it came in."""
-    return sha256(bytes([algorithm]) + compressed(algorithm, key)).digest()
+    return _hash(algorithm, compressed(algorithm, key))
+
+
+def _hash(algorithm: int, key: bytes) -> bytes:
+    return sha256(bytes([algorithm]) + key).digest()
 
 
 def key_of_request(request: c509.CertificationRequest) -> tuple[Algorithm, bytes, bytes]:
     """Return algorithm, compressed key and key hash of a request; RequestRejected BAD_KEY if it has none."""
     algorithm = algorithm_of_request(request)
     number = KEY_ALGORITHMS[algorithm]
-    return algorithm, compressed(number, request.public_key), key_hash(number, request.public_key)
+    key = compressed(number, request.public_key)
+    return algorithm, key, _hash(number, key)
 
 
 def is_over(not_after: int | None, now: int) -> bool:
