@@ -131,11 +131,16 @@ def _read(data: bytes) -> tuple[Any, int | None, bool]:
     return item, stream.tell(), False
 
 
-def _keep(*_: object) -> None:
+def _refuse(*_: object) -> None:
     msg = "tags are not followed"
     raise ValueError(msg)
 
 
+_HARMLESS: Final = frozenset({48, 121})
+"""Tags that C509 uses and that cbor2 does nothing with."""
+_DECODERS: Final = dict.fromkeys(set(range(262)) - _HARMLESS, _refuse)
+
+
 def _decoder(stream: io.BytesIO) -> cbor2.CBORDecoder:
     # No tag is run: some of them would compile regular expressions or read dates.
-    return cbor2.CBORDecoder(stream, semantic_decoders=dict.fromkeys(range(262), _keep), max_depth=16)
+    return cbor2.CBORDecoder(stream, semantic_decoders=_DECODERS, max_depth=16)

@@ -45,7 +45,7 @@ def inspect(data: bytes, now: float) -> tuple[Finding, ...]:
         return (found,)
     text = _as_text(data)
     if text is None:
-        raise NotRecognised(f"this looks like {guess_binary(data)}{_why_not(data)}")
+        raise NotRecognised(f"this looks like {_looks_like(data)}")
     if "-----BEGIN " in text:
         return tuple(_pem(text, now))
     return (_encoded_text(text, now),)
@@ -85,7 +85,7 @@ def _pem(text: str, now: float) -> list[Finding]:
         if found is None and "PRIVATE KEY" in label:
             found = Finding("private-key", f"PEM of a private key ({label}): not shown, and not readable")
         if found is None:
-            raise NotRecognised(f"this looks like PEM of a {label}, which holds {guess_binary(data)}")
+            raise NotRecognised(f"this looks like PEM of a {label}, which holds {_looks_like(data)}")
         findings.append(found)
     return findings
 
@@ -101,7 +101,7 @@ def _encoded_text(text: str, now: float) -> Finding:
         found = explain_binary(data, now)
         if found is not None:
             return found.with_note("it was given as hex")
-        raise NotRecognised(f"this looks like hex of {guess_binary(data)}{_why_not(data)}")
+        raise NotRecognised(f"this looks like hex of {_looks_like(data)}")
     if _BASE64.fullmatch(stripped) and len(stripped) >= 8:
         plain = "".join(stripped.split()).rstrip("=").translate(str.maketrans("-_", "+/"))
         try:
@@ -112,7 +112,7 @@ def _encoded_text(text: str, now: float) -> Finding:
         if found is not None:
             return found.with_note("it was given as base64")
         if data and data[0] in (0x30, 0x84, 0x87, 0x8B):
-            raise NotRecognised(f"this looks like base64 of {guess_binary(data)}{_why_not(data)}")
+            raise NotRecognised(f"this looks like base64 of {_looks_like(data)}")
     raise NotRecognised(f"this looks like {guess_text(text)}")
 
 
@@ -196,16 +196,21 @@ def _other(data: bytes) -> Finding | None:
     return explain_small_array(item)
 
 
-def _why_not(data: bytes) -> str:
-    """Return what the strict decoder says about something that has the right shape."""
+_SHAPES: Final = {0x8B: "a C509 certificate", 0x87: "a C509 request or template", 0x84: "a COSE_Sign1"}
+
+
+def _looks_like(data: bytes) -> str:
+    """Return what binary data looks like; of what has the right shape, also what is wrong with it."""
+    guess = guess_binary(data)
     decoders: dict[int, Callable[[bytes], object]] = {
         0x8B: c509.decode_certificate,
         0x87: c509.decode_template if data[1:2] == b"\0" else c509.decode_request,
         0x84: decode_sign1,
     }
-    if data[0] in decoders:
-        try:
-            decoders[data[0]](data)
-        except EnrollmentError as error:
-            return f": {error}"
-    return ""
+    if data[0] not in decoders or "truncated" in guess or "followed by" in guess:
+        return guess
+    try:
+        decoders[data[0]](data)
+    except EnrollmentError as error:
+        return f"{_SHAPES[data[0]]}, but: {error}"
+    return guess

@@ -315,7 +315,17 @@ def test_wrong_input_is_told_what_it_looked_like(data: bytes, what: str) -> None
 
 def test_a_certificate_that_breaks_a_rule_is_told_which() -> None:
     broken = C509.replace(b"\x8b\x03", b"\x8b\x07", 1)
-    assert "certificate type is 2 or 3" in told(broken)
+    assert told(broken) == "this looks like a C509 certificate, but: certificate type is 2 or 3"
+
+
+def test_a_certificate_that_is_cut_after_a_tag_is_told_how_much_is_there() -> None:
+    gateway = c509.decode_certificate(C509)
+    named = c509.TbsCertificate(
+        2, b"\1", 0, None, 0, None, c509.Name.common_name("02-00-00-FF-FE-00-00-01"), 1,
+        gateway.public_key_bytes, (),
+    ).with_signature(bytes(64))  # fmt: skip
+    said = told(named.encoded[:40])
+    assert said == "this looks like a truncated C509 certificate: 8 of its 11 items are whole, in 40 bytes"
 
 
 def test_more_than_any_certificate_is_not_looked_at() -> None:
