@@ -45,9 +45,7 @@ def prepare(directory: Path, count: int) -> list[Inbound]:
             certificate = maker.issue(profile_of("meter-boot"), name, key.public_key).encoded
             entitled = over_the_air(Domain.METERING)
             identifier = client_id(maker.key_id, name)
-            devices.append(
-                NewDevice(name, Domain.METERING, maker.key_id, identifier, entitled, certificate)
-            )
+            devices.append(NewDevice(name, Domain.METERING, maker.key_id, identifier, entitled, certificate))
             payload = certification_request(c509.Name.common_name(name), new_key)
             body = sign_request(key, certificate, door, payload)
             requests.append(Inbound("meter-ds", Operation.SEN, body, f"coap:192.0.2.1:{number}"))
