@@ -36,6 +36,7 @@ from protocol.exchange.authority_effects import (
     Statement,
     Verify,
 )
+from protocol.exchange.facts import CertificateState, DeviceFacts
 from protocol.ports import Inbound, Reply, SignedRefusal
 from protocol.problem import Problem
 from protocol.receipt import Receipt
@@ -87,6 +88,7 @@ class Desk:
         self._clock = clock
         self._tally = tally
         self._failures: Buckets[str] = Buckets(limits.failures, MAX_SOURCES)
+        self._repeats: Buckets[str] = Buckets(limits.repeats, MAX_SOURCES)
         self._requests: Buckets[int] = Buckets(limits.requests, MAX_DEVICES)
         self._refusals: Buckets[int] = Buckets(limits.refusals, MAX_DEVICES)
 
@@ -120,10 +122,8 @@ class Desk:
             if isinstance(effect, Hint):
                 self._hint(ticket, effect, now)
                 continue
-            device = effect.device if isinstance(effect, (Refuse, Issue)) else effect.signer.device
-            if device is not None:
-                self._requests.charge(device.id, now)
             if isinstance(effect, Refuse):
+                self._failures.charge(origin(ticket.inbound.source), now)
                 refused.append((ticket, effect))
             else:
                 orders.append((ticket, effect))
@@ -143,9 +143,11 @@ class Desk:
             found = find_facts(connection, [ticket.lookup for ticket in tickets], int(now))
         checks: list[tuple[Ticket, Verify]] = []
         for ticket, facts in zip(tickets, found, strict=True):
-            wait = self._failures.wait(origin(ticket.inbound.source), now)
-            if wait is None and facts.signer is not None:
-                wait = self._requests.wait(facts.signer.device.id, now)
+            source = origin(ticket.inbound.source)
+            wait = self._failures.wait(source, now) or self._repeats.wait(source, now)
+            device = facts.registered if facts.signer is None else facts.signer.device
+            if wait is None and device is not None:
+                wait = self._requests.wait(device.id, now)
             effect = ticket.exchange.found(facts if wait is None else replace(facts, wait=wait), int(now))
             match effect:
                 case Verify():
@@ -195,12 +197,14 @@ class Desk:
                 wanted.append((ticket, order))
             else:
                 changes.append((ticket, order))
+                self._charge(ticket, order.signer.device, now, is_news=_is_news(order))
         issues: list[tuple[Ticket, Issue]] = []
         reserved: list[Reserved] = []
         if wanted:
             with self._store.writing(int(now), durable=False) as writing:
                 results = intents.reserve(writing, [order for _, order in wanted], self._latest)
             for (ticket, order), result in zip(wanted, results, strict=True):
+                self._charge(ticket, order.device, now, is_news=isinstance(result, Reserved))
                 if isinstance(result, Reserved):
                     issues.append((ticket, order))
                     reserved.append(result)
@@ -212,6 +216,13 @@ class Desk:
                 else:
                     refused.append((ticket, effect))
         return issues, reserved, changes
+
+    def _charge(self, ticket: Ticket, device: DeviceFacts, now: float, *, is_news: bool) -> None:
+        """Charge the device for what it asks for now, and whoever delivers it for what was asked before."""
+        if is_news:
+            self._requests.charge(device.id, now)
+        else:
+            self._repeats.charge(origin(ticket.inbound.source), now)
 
     def _issue(self, issues: Sequence[tuple[Ticket, Issue]], reserved: Sequence[Reserved]) -> list[Signed]:
         signed: list[Signed] = []
@@ -241,12 +252,12 @@ class Desk:
     ) -> list[tuple[Ticket, Refuse, bytes]]:
         signed: list[tuple[Ticket, Refuse, bytes]] = []
         for ticket, refuse in refused:
-            self._log_refusal(ticket, refuse)
             key = -1 if refuse.device is None else refuse.device.id  # strangers share one bucket
             wait = self._refusals.wait(key, now)
             if wait is not None:
-                ticket.reply = Problem(ProblemKind.OVERLOADED, "too many refusals", wait)
+                self._hint(ticket, Hint(Problem(ProblemKind.OVERLOADED, "too many refusals", wait)), now)
                 continue
+            self._log_refusal(ticket, refuse)
             self._refusals.charge(key, now)
             registrar = self._authorities[refuse.ask.authority].registrar
             signed.append((ticket, refuse, registrar.sign(Statement(refuse.ask, refuse.problem))))
@@ -286,5 +297,23 @@ class Desk:
         )
 
 
-_CHARGED: Final = frozenset({ProblemKind.MALFORMED, ProblemKind.BAD_SIGNATURE, ProblemKind.TOO_LARGE})
-"""Hints that cost their source a token: nobody sends these by accident again and again."""
+_CHARGED: Final = frozenset(
+    {
+        ProblemKind.MALFORMED,
+        ProblemKind.TOO_LARGE,
+        ProblemKind.UNKNOWN_SIGNER,
+        ProblemKind.WRONG_SIGNER,
+        ProblemKind.BAD_KEY,
+        ProblemKind.BAD_SIGNATURE,
+    }
+)
+"""Hints that cost their source a token: nobody sends these by accident again and again, and each costs a
+look at the store or a signature."""
+
+
+def _is_news(order: Confirm | Revoke) -> bool:
+    """Whether an order would change anything; anybody with a recording may ask for a receipt again."""
+    state = order.target.state
+    if isinstance(order, Revoke):
+        return state is not CertificateState.REVOKED
+    return state is CertificateState.PENDING

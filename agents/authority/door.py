@@ -14,7 +14,7 @@ import anyio
 from anyio import CapacityLimiter, to_thread
 
 from agents.authority.desk import UNAVAILABLE, Ticket
-from agents.authority.quota import Limits
+from agents.authority.quota import Limits, origin
 from protocol.errors import ProblemKind
 from protocol.exchange.authority import MAX_REQUEST_BYTES
 from protocol.ports import Inbound, Reply
@@ -70,7 +70,9 @@ class Door:
             return _TOO_LARGE
         if not self._is_open:
             return _CLOSED
-        digest = sha256(f"{inbound.label}/{inbound.op.value}\0".encode() + inbound.body).digest()
+        # Whoever is told to wait is told for itself: a twin from elsewhere is a request of its own.
+        place = f"{origin(inbound.source)}\0{inbound.label}/{inbound.op.value}\0"
+        digest = sha256(place.encode() + inbound.body).digest()
         waiting = self._in_work.get(digest)
         if waiting is None:
             if len(self._in_work) >= self._limits.in_work:

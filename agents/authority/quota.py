@@ -1,7 +1,8 @@
 """How much one peer may ask for: token buckets, bounded in number.
 
-Charged after the fact: a source for what it delivered and could not be authenticated, a device for what its
-own key signed. So nobody can use up another's quota, and a stranger costs at most one signature check each.
+Charged after the fact: a device for what its own key had done, a source for everything else that it
+delivered, forged, refused or asked for again. A recording can be played back by anybody, so it is never
+charged to who signed it: nobody can use up another's quota.
 """
 
 import threading
@@ -36,9 +37,12 @@ class Limits:
     groups: int = 2
     """Groups in work at a time: one verifies while the other writes."""
     failures: Rate = Rate(500, 50)
-    """Requests of one source that are not authentic."""
+    """Requests of one source that came to nothing: not authentic, or refused."""
+    repeats: Rate = Rate(1000, 100)
+    """Authentic requests of one source for what was done before, which cost as much as new ones: honest on a
+    bad line, and a replay elsewhere. Equal bytes that are answered from memory do not count."""
     requests: Rate = Rate(60, 0.2)
-    """Requests that one device's keys signed; enrolling under every label takes about ten."""
+    """Changes that one device's keys asked for; enrolling under every label takes about ten."""
     refusals: Rate = Rate(10, 1 / 60)
     """Signed refusals for one device; beyond, it is told to wait."""
 
