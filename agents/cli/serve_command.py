@@ -6,11 +6,9 @@ nothing new comes in, then what was taken is verified and published, then the st
     authority ─ broker ─ our client of it ─ verifier ─ CoAP ─ "ready"
 """
 
-import json
 import os
 import secrets
 import ssl
-import sys
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -26,6 +24,7 @@ from agents.cli.doorkeeper import Doorkeeper
 from agents.cli.ending import stoppable
 from agents.cli.failure import REFUSED, USAGE, Failure
 from agents.cli.passphrase import passphrase_from
+from agents.cli.serve_counts import Counts, print_line
 from agents.verifier import Verifier, open_verifier
 from broker import embedded
 from broker.address import BrokerAddress, Version
@@ -186,14 +185,14 @@ async def _serve(options: Options, passphrase: bytes) -> None:
             coap = await _listen(stack, endpoint, ("--coap", options.coap))
             ready = [*coap.uris, *ready]
         tasks = await stack.enter_async_context(anyio.create_task_group())
-        told = _Told(authority, verifier, relay, broker)
-        _print(f"ready {' '.join(ready)}")
+        counts = Counts(authority, verifier, broker)
+        print_line(f"ready {' '.join(ready)}")
         if options.stats:
-            tasks.start_soon(_tell_now_and_then, told, options.stats)
+            tasks.start_soon(counts.tell_now_and_then, options.stats)
         await stopped.wait()
         tasks.cancel_scope.cancel()
     if options.stats:
-        _print(f"stats {told.as_json()}")
+        counts.tell()
 
 
 @asynccontextmanager
@@ -259,48 +258,3 @@ def _external(options: Options, passphrase: bytes) -> BrokerAddress:
     except (OSError, ValueError) as error:
         raise Failure(f"--broker {options.broker}: our TLS files cannot be used: {error}", REFUSED) from None
     return BrokerAddress(options.broker, Version.V5, ssl_context=context)
-
-
-@dataclass(frozen=True, slots=True)
-class _Told:
-    """What a line of counts says."""
-
-    authority: AuthorityAgent
-    verifier: Verifier
-    relay: _Relay
-    broker: EmbeddedBroker | None
-
-    def as_json(self) -> str:
-        """Return the counts since the start."""
-        tally = self.authority.tally
-        told: dict[str, Any] = {
-            "authority": {
-                "issued": tally.issued,
-                "confirmed": tally.confirmed,
-                "revoked": tally.revoked,
-                "repeated": tally.repeated,
-                "refused": {kind.name.lower(): count for kind, count in sorted(tally.refused.items())},
-                "unauthenticated": {kind.name.lower(): count for kind, count in sorted(tally.hints.items())},
-            },
-            "messages": self.verifier.stats.as_dict(),
-        }
-        if self.broker is not None:
-            counters = self.broker.counters
-            told["broker"] = {"connections": counters.connections, "messages": counters.messages,
-                              "dropped": counters.dropped, "forbidden": counters.forbidden}  # fmt: skip
-        return json.dumps(told)
-
-
-async def _tell_now_and_then(told: _Told, seconds: float) -> None:
-    last = ""
-    while True:
-        now = told.as_json()
-        if now != last:
-            _print(f"stats {now}")
-            last = now
-        await anyio.sleep(seconds)
-
-
-def _print(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()

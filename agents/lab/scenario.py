@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -18,6 +18,7 @@ from typing import Any, Final
 import anyio
 
 from agents.lab.children import Child, ChildFailed, Nursery
+from agents.lab.reports import Fleet, Kind, Server
 from agents.lab.screen import Screen
 from agents.lab.tally import FleetTally, Summary, median
 
@@ -34,18 +35,6 @@ STATS_SECONDS: Final = 0.25
 
 class LabFailed(Exception):
     """The play did not end as it should; the text is for people."""
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """A kind of device, and how it reaches its authority."""
-
-    name: str
-    label: str
-    """Of its tier 1 certificate."""
-    scheme: str
-    """coap or mqtt."""
-    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,79 +59,14 @@ class Plan:
         return tuple(kind for kind in kinds if kind.count)
 
 
-@dataclass(slots=True)
-class _Server:
-    """What `serve` printed."""
-
-    addresses: dict[str, str] = field(default_factory=dict)
-    """Scheme -> URI."""
-    ready: anyio.Event = field(default_factory=anyio.Event)
-    stats: dict[str, Any] = field(default_factory=dict)
-    changed: anyio.Event = field(default_factory=anyio.Event)
-    """Set, and replaced, with each line of stats."""
-
-    def read(self, line: str) -> None:
-        """Take over one line."""
-        word, _, rest = line.partition(" ")
-        if word == "ready":
-            self.addresses = {uri.partition(":")[0]: uri for uri in rest.split()}
-            self.ready.set()
-        elif word == "stats":
-            self.stats = json.loads(rest)
-            self.changed.set()
-            self.changed = anyio.Event()
-
-    @property
-    def verified(self) -> int:
-        """Messages found good so far."""
-        return int(self.stats.get("messages", {}).get("verified", 0))
-
-    @property
-    def refused(self) -> Counter[str]:
-        """Messages refused so far, by reason."""
-        return Counter(self.stats.get("messages", {}).get("refused", {}))
-
-
-@dataclass(slots=True)
-class _Fleet:
-    """One kind of device and the process that runs them."""
-
-    kind: Kind
-    tally: FleetTally
-    done: anyio.Event = field(default_factory=anyio.Event)
-    answered: anyio.Event = field(default_factory=anyio.Event)
-    answer: dict[str, Any] = field(default_factory=dict)
-    child: Child | None = None
-
-    def read(self, line: str) -> None:
-        """Take over one line."""
-        report = json.loads(line)
-        match report.pop("event"):
-            case "progress":
-                self.tally.read(report)
-            case "done":
-                self.tally.read(report)
-                self.done.set()
-            case "sent":
-                self.answer = report
-                self.answered.set()
-            case _:
-                pass
-
-    async def tell(self, **order: Any) -> None:  # noqa: ANN401 (JSON)
-        """Give its process something to do."""
-        assert self.child is not None
-        await self.child.write(json.dumps(order))
-
-
 class Lab:
     """One play. `run` it once; `fleets` can be looked at afterwards, also when it failed."""
 
     def __init__(self, plan: Plan, screen: Screen) -> None:
         self._plan = plan
         self._screen = screen
-        self._server = _Server()
-        self._fleets = [_Fleet(kind, FleetTally(kind.count)) for kind in plan.kinds]
+        self._server = Server()
+        self._fleets = [Fleet(kind, FleetTally(kind.count)) for kind in plan.kinds]
         self._authority = plan.folder / "authority"
         self.logs = plan.folder / "logs"
         """What the programs wrote to stderr, a file for each."""
@@ -218,7 +142,7 @@ class Lab:
         if not self._plan.loss:
             return self._server.addresses
         self._screen.step(f"putting a network in between that loses {self._plan.loss:.0%}")
-        proxy = _Server()
+        proxy = Server()
         arguments = ["proxy", "--loss", str(self._plan.loss), "--seed", str(self._plan.seed)]
         for scheme, uri in self._server.addresses.items():
             arguments += [f"--{scheme}", uri.partition("//")[2]]
