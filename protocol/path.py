@@ -17,6 +17,7 @@ from protocol.c509 import der
 from protocol.cose import Algorithm, PublicKey, is_signature_valid
 from protocol.errors import ProblemKind, RequestRejected
 from protocol.exchange.request import KEY_ALGORITHMS, SIGNATURE_ALGORITHMS
+from protocol.low_s import with_low_s
 from protocol.profiles import KeyUsage, Profile, labels_of_policies
 from protocol.validity import Clock, Verdict
 from protocol.voucher import key_identifier
@@ -77,6 +78,21 @@ def is_issued_by(certificate: c509.Certificate, issuer: c509.Certificate) -> boo
     return is_signature_valid(
         verification_key(issuer), algorithm, certificate.signature, certificate.signed_bytes
     )
+
+
+def is_as_issued(certificate: c509.Certificate) -> bool:
+    """Return whether a certificate has the one form that issuers here give it.
+
+    It has several encodings, its signature has a twin (`protocol.low_s`), and all of them verify; but a
+    thumbprint names one only.
+
+    Raises:
+        MalformedMessage: Its key is not on its curve.
+    """
+    algorithm = cose_algorithm(certificate.signature_algorithm)
+    if algorithm is None or with_low_s(algorithm, certificate.signature) != certificate.signature:
+        return False
+    return c509.is_canonical(certificate)
 
 
 def cose_algorithm(number: object) -> Algorithm | None:

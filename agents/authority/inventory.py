@@ -238,6 +238,8 @@ def _check(device: NewDevice) -> c509.Certificate | None:
         certificate = c509.decode_certificate(device.certificate)
         if check_profile(certificate, profile) != device.name:
             raise InventoryError(f"{device.name}: the certificate is another device's")
+        if not c509.is_canonical(certificate):
+            raise InventoryError(f"{device.name}: the certificate is encoded in another way than ours")
     except (RequestRejected, MalformedMessage) as error:
         raise InventoryError(f"{device.name}: {error}") from None
     return certificate

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from protocol import c509
 from protocol.cose import Algorithm
-from protocol.errors import ProblemKind, RequestRejected
+from protocol.errors import MalformedMessage, ProblemKind, RequestRejected
 from protocol.exchange import authority_rules as rules
 from protocol.exchange.authority_effects import Ask, Confirm, Issue, NewSigner, Order, Refuse, Revoke
 from protocol.exchange.facts import CertificateFacts, CertificateState, Facts
 from protocol.exchange.request import KEY_ALGORITHMS, Confirmation, Payload, Revocation
 from protocol.labels import Operation, Tier
-from protocol.path import Authority, check_profile
+from protocol.path import Authority, check_profile, is_as_issued
 from protocol.problem import Problem
 from protocol.profiles import PROFILES, Profile
 
@@ -49,7 +49,7 @@ def read_bootstrap(encoded: bytes, place: Place) -> Bootstrap | None:
     """Return the signer that came by value, if it says it is by a maker who may open this door.
 
     Raises:
-        MalformedMessage: No certificate.
+        MalformedMessage: No certificate, or not in the form that its maker gave it.
         RequestRejected: It has not the shape of its profile.
     """
     certificate = c509.decode_certificate(encoded)
@@ -59,7 +59,11 @@ def read_bootstrap(encoded: bytes, place: Place) -> Bootstrap | None:
         for label in place.profile.opened_by:
             profile = PROFILES[label]
             if profile.tier is Tier.BOOTSTRAPPING and label in maker.labels:
-                return Bootstrap(certificate, maker, label, check_profile(certificate, profile))
+                name = check_profile(certificate, profile)
+                if not is_as_issued(certificate):
+                    # It would be recorded under a thumbprint that nobody else knows it by.
+                    raise MalformedMessage("another form of the certificate than its maker made")
+                return Bootstrap(certificate, maker, label, name)
     return None
 
 

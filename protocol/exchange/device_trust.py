@@ -15,8 +15,7 @@ from protocol.cose import PublicKey
 from protocol.errors import MalformedMessage, ProblemKind, RequestRejected
 from protocol.exchange.device_effects import Learn, Seen
 from protocol.labels import Operation
-from protocol.low_s import with_low_s
-from protocol.path import Authority, cose_algorithm, verification_key, verify_authority, verify_leaf
+from protocol.path import Authority, is_as_issued, verification_key, verify_authority, verify_leaf
 from protocol.problem import Problem
 from protocol.profiles import Profile
 from protocol.receipt import Receipt, read_verdict, signer_of
@@ -124,7 +123,7 @@ class Trust:
             raise RequestRejected(ProblemKind.WRONG_SUBJECT, "a certificate for another device")
         # One certificate has several encodings, and its signature has a twin. Whoever is in the middle may
         # swap them, and then our thumbprint of it would be nobody else's.
-        if not c509.is_canonical(certificate) or not _is_low_s(certificate):
+        if not is_as_issued(certificate):
             raise MalformedMessage("another form of the certificate than its issuer made")
         return certificate
 
@@ -161,8 +160,3 @@ def public_key_of(certificate: c509.Certificate) -> bytes:
     if isinstance(key, ed25519.Ed25519PublicKey):
         return key.public_bytes_raw()
     return key.public_bytes(Encoding.X962, PublicFormat.CompressedPoint)
-
-
-def _is_low_s(certificate: c509.Certificate) -> bool:
-    algorithm = cose_algorithm(certificate.signature_algorithm)
-    return algorithm is not None and with_low_s(algorithm, certificate.signature) == certificate.signature

@@ -1,0 +1,88 @@
+"""A curious owner: a device's own valid key, used in every way that it was not given for.
+
+The real authority behind its port; see `tests/service/test_attacks.py` for the table of all attacks.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agents.authority import InventoryError, NewDevice, register_devices
+from protocol import c509
+from protocol.c509 import keys
+from protocol.errors import ProblemKind
+from protocol.labels import Domain
+from protocol.ports import Content, Reply
+from protocol.problem import Problem
+from protocol.profiles import over_the_air
+from tests.rig import NOW, Rig, certificate_of, new_key, rig_in
+from tests.service.test_authority_refusals import P256_ORDER
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    with rig_in(tmp_path) as opened:
+        yield opened
+
+
+def hint(reply: Reply) -> ProblemKind:
+    assert isinstance(reply, Problem), reply
+    return reply.kind
+
+
+# --- one certificate, other bytes -----------------------------------------------------------------------
+
+
+def uncompressed(encoded: bytes) -> bytes:
+    """Return the certificate with its point in full: the same X.509, another thumbprint."""
+    true = c509.decode_certificate(encoded)
+    assert isinstance(true.public_key_algorithm, int)
+    point = keys.bit_string_octets(true.public_key_algorithm, true.public_key)
+    tbs = c509.TbsCertificate(
+        true.type,
+        true.serial,
+        true.signature_algorithm,
+        true.issuer,
+        true.not_before,
+        true.not_after,
+        true.subject,
+        true.public_key_algorithm,
+        point,
+        true.extensions,
+    )
+    odd = tbs.with_signature(true.signature)
+    assert odd.to_der() == true.to_der()
+    return odd.encoded
+
+
+def with_other_s(encoded: bytes) -> bytes:
+    """Return the certificate with its signature (r, s) turned into (r, n - s), as good as before."""
+    true = c509.decode_certificate(encoded)
+    s = P256_ORDER - int.from_bytes(true.signature[32:], "big")
+    return encoded[:-32] + s.to_bytes(32, "big")
+
+
+@pytest.mark.parametrize("other_form", [uncompressed, with_other_s])
+def test_a_bootstrap_certificate_is_recorded_in_one_form_only(rig: Rig, other_form: object) -> None:
+    """Or whoever holds the key for a moment could lock its owner out: nobody knows it by that name."""
+    assert callable(other_form)
+    device = rig.device(has_certificate=False)
+    key, certificate = device.credentials["meter-boot"]
+    odd = device.holding("meter-boot", key, other_form(certificate))
+    before = rig.snapshot("answers", "audit")
+    assert hint(rig.ask(odd.enroll(new_key(), by_value=True))) is ProblemKind.MALFORMED
+    assert rig.snapshot("answers", "audit") == before
+    certificate_of(rig.ask(device.enroll(new_key(), by_value=True)))
+    certificate_of(rig.ask(device.enroll(new_key())))
+    assert isinstance(rig.ask(device.enroll(new_key(), by_value=True)), Content)
+    assert hint(rig.ask(odd.enroll(new_key(), by_value=True))) is ProblemKind.MALFORMED
+
+
+def test_the_inventory_takes_one_encoding_only(rig: Rig) -> None:
+    device = rig.device(is_registered=False)
+    odd = uncompressed(device.credentials["meter-boot"][1])
+    maker = rig.makers[Domain.METERING].key_id
+    new = NewDevice(device.name, Domain.METERING, maker, device.client_id, over_the_air(Domain.METERING), odd)
+    with pytest.raises(InventoryError, match="encoded in another way"):
+        register_devices(rig.agent.store, [new], NOW)
