@@ -96,9 +96,9 @@ class FrontDoor(Router):
                     await self._attend(client)
         except (Violation, *LOST) as error:
             self.counters.violations += 1
-            _log.info("no connection: %s", error or type(error).__name__)
+            self.lines.info("no connection: %s", error or type(error).__name__)
         except Exception:  # noqa: BLE001 (a peer that finds a bug of ours or amqtt's ends nobody but itself)
-            _log.exception("connection ended by a fault")
+            self.lines.fault("connection ended by a fault")
         finally:
             self.counters.connections -= 1
             await (link.aclose() if link is not None else anyio.aclose_forcefully(stream))
@@ -143,7 +143,7 @@ class FrontDoor(Router):
                 tasks.cancel_scope.cancel()
         except* Violation as violations:
             self.counters.violations += 1
-            _log.info("%s broke the rules: %s", client.admission.key, violations.exceptions[0])
+            self.lines.info("%s broke the rules: %s", client.admission.key, violations.exceptions[0])
         except* LOST as losses:
             _log.debug("%s is gone: %r", client.admission.key, losses.exceptions[0])
         finally:
@@ -206,7 +206,7 @@ class FrontDoor(Router):
         if not client.admission.may(Action.PUBLISH, topic):
             # 3.1.1 cannot refuse a message [MQTT-3.3.5-2]: it is acknowledged and goes nowhere.
             self.counters.forbidden += 1
-            _log.info("%s may not publish on %.80s", client.admission.key, topic)
+            self.lines.info("%s may not publish on %.80s", client.admission.key, topic)
         elif not is_repeat:
             # Never retained: topics are the devices' to choose, and memory is not.
             self.route(topic, packet.data or b"", qos)

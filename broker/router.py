@@ -18,6 +18,7 @@ from amqtt.session import Session
 
 from broker.access import Action, Role, is_allowed
 from broker.link import MAX_BACKLOG_BYTES, Link
+from broker.quiet import QuietLog
 
 MAX_SUBSCRIPTIONS: Final = 16
 """Filters per client; a device needs one or two."""
@@ -99,6 +100,8 @@ class Router(Broker):  # type: ignore[misc]  # amqtt ships no types
         # No plugins: amqtt loads four if none are named, and starts a task for each question to one.
         super().__init__(BrokerConfig(listeners=listeners, plugins={}))
         self.counters = Counters()
+        self.lines = QuietLog(_log)
+        """What peers cause in the log."""
         self.clients: dict[str, Client] = {}
         self._index: dict[str, set[str]] = {}
         """Filters by their first two levels, those with a wildcard there under "": amqtt would compare
@@ -149,7 +152,7 @@ class Router(Broker):  # type: ignore[misc]  # amqtt ships no types
         is_permitted = client is not None and client.admission.may(Action(action.value), topic)
         if not is_permitted:
             self.counters.forbidden += 1
-            _log.info("%s may not subscribe to %.80s", session.client_id, topic)
+            self.lines.info("%s may not subscribe to %.80s", session.client_id, topic)
         return is_permitted
 
     def unsubscribe(self, client: Client, topic_filter: str) -> None:

@@ -3,14 +3,17 @@
 Complements `test_mqtt_embedded.py` and `test_mqtt_service.py`, which hold the rules themselves.
 """
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import anyio
+import pytest
 
 from broker import embedded
 from broker.embedded import EmbeddedBroker
 from broker.link import MAX_BACKLOG_BYTES
+from broker.quiet import LINES_PER_SECOND, QuietLog
 from tests.integration.mqtt_world import PUBLISH, RawClient, never_blocking, packet, raw_client, text, until
 
 __all__ = ["never_blocking"]
@@ -64,3 +67,38 @@ async def test_topics_as_long_as_a_packet_do_not_make_a_service_deaf() -> None:
             await until(lambda: len(served.unacknowledged) < waiting)
             await until(lambda: not served.unacknowledged)
             tasks.cancel_scope.cancel()
+
+
+async def test_a_flood_of_forbidden_topics_writes_few_lines(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    async with broker_of_our_own() as broker, client(broker, "attacker") as attacker:
+        for number in range(200):
+            await attacker.publish(f"m/victim/{number}", b"reading")
+        await attacker.subscribe("est/victim/#")
+        assert broker.counters.forbidden == 201
+    lines = [record for record in caplog.records if record.name == "broker.router" or "front" in record.name]
+    assert 1 <= len(lines) <= 2 * LINES_PER_SECOND
+    assert "attacker may not publish on m/victim/0" in lines[0].getMessage()
+
+
+def test_what_was_left_out_is_told_with_the_next_line(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    now = 0.0
+    log = QuietLog(logging.getLogger("peers"), lambda: now)
+    for number in range(LINES_PER_SECOND + 7):
+        log.info("line %d", number)
+    now = 1.5
+    log.info("line %s", "last")
+    log.info("line %s", "after")
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == LINES_PER_SECOND + 2
+    assert told[-2:] == ["line last (and 7 more lines before)", "line after"]
+
+
+def test_a_fault_comes_with_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    log = QuietLog(logging.getLogger("peers"))
+    try:
+        int("a fault")
+    except ValueError:
+        log.fault("a fault")
+    assert caplog.records[0].exc_info is not None
