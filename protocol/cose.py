@@ -9,6 +9,8 @@ Protected header, nothing else is accepted:
 The unprotected header is empty. The payload is always attached.
 """
 
+import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
@@ -17,7 +19,7 @@ from typing import Any, Final
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
-from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, encode_dss_signature
 
 from protocol import cbor
 from protocol.errors import MalformedMessage
@@ -45,11 +47,12 @@ class Algorithm(IntEnum):
 
 _NO_HEADER: Final[dict[int, object]] = {}
 SIGNATURE_BYTES: Final = {Algorithm.ES256: 64, Algorithm.ES384: 96, Algorithm.ES512: 132, Algorithm.EDDSA: 64}
-_CURVES: Final[dict[Algorithm, tuple[type[ec.EllipticCurve], hashes.HashAlgorithm]]] = {
-    Algorithm.ES256: (ec.SECP256R1, hashes.SHA256()),
-    Algorithm.ES384: (ec.SECP384R1, hashes.SHA384()),
-    Algorithm.ES512: (ec.SECP521R1, hashes.SHA512()),
+_CURVES: Final[dict[int, tuple[type[ec.EllipticCurve], Callable[[bytes], Any], ec.ECDSA, int]]] = {
+    Algorithm.ES256: (ec.SECP256R1, hashlib.sha256, ec.ECDSA(Prehashed(hashes.SHA256())), 32),
+    Algorithm.ES384: (ec.SECP384R1, hashlib.sha384, ec.ECDSA(Prehashed(hashes.SHA384())), 48),
+    Algorithm.ES512: (ec.SECP521R1, hashlib.sha512, ec.ECDSA(Prehashed(hashes.SHA512())), 66),
 }
+"""Curve, hash, scheme for hashed data, and bytes of r and of s."""
 
 PublicKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
 
@@ -174,10 +177,41 @@ def algorithm_of(key: PublicKey) -> Algorithm:
     """
     if isinstance(key, ed25519.Ed25519PublicKey):
         return Algorithm.EDDSA
-    for algorithm, (curve, _) in _CURVES.items():
+    for algorithm, (curve, *_) in _CURVES.items():
         if isinstance(key.curve, curve):
-            return algorithm
+            return Algorithm(algorithm)
     raise MalformedMessage(f"no signature algorithm for curve {key.curve.name}")
+
+
+Prepared = tuple[Callable[..., None], tuple[object, ...]]
+"""What is left to call: it returns if the signature is good, and raises InvalidSignature if not."""
+
+
+def prepare(key: PublicKey, algorithm: int, signature: bytes, signed_bytes: bytes) -> Prepared | None:
+    """Return a verification with all its Python done: what remains lets go of the interpreter.
+
+    Whoever verifies many in a thread prepares them all first, so that between one signature and the next
+    there is nothing to wait for other threads with.
+
+    Args:
+        key: Whose signature it should be.
+        algorithm: What the message says it is.
+        signature: r ‖ s, or Ed25519's.
+        signed_bytes: What it should be over.
+
+    Returns:
+        None if it cannot be a signature of this key: another algorithm, or another length.
+    """
+    if isinstance(key, ed25519.Ed25519PublicKey):
+        return (key.verify, (signature, signed_bytes)) if algorithm == Algorithm.EDDSA else None
+    known = _CURVES.get(algorithm)
+    if known is None:
+        return None
+    curve, digest, scheme, half = known
+    if not isinstance(key.curve, curve) or len(signature) != 2 * half:
+        return None
+    r, s = int.from_bytes(signature[:half], "big"), int.from_bytes(signature[half:], "big")
+    return key.verify, (encode_dss_signature(r, s), digest(signed_bytes).digest(), scheme)
 
 
 def is_signature_valid(key: PublicKey, algorithm: int, signature: bytes, signed_bytes: bytes) -> bool:
@@ -186,24 +220,16 @@ def is_signature_valid(key: PublicKey, algorithm: int, signature: bytes, signed_
     A key of another type or curve than `algorithm` asks for is a plain False: whoever batches checks
     must not lose the others' results to one bad item.
     """
-    if isinstance(key, ed25519.Ed25519PublicKey):
-        if algorithm != Algorithm.EDDSA:
-            return False
-        try:
-            key.verify(signature, signed_bytes)
-        except InvalidSignature:
-            return False
-        return True
-    known: Any = _CURVES.get(algorithm)  # type: ignore[call-overload]  # an int that may be no Algorithm
-    if known is None:
+    return is_good(prepare(key, algorithm, signature, signed_bytes))
+
+
+def is_good(prepared: Prepared | None) -> bool:
+    """Return whether a prepared signature is good; None is not."""
+    if prepared is None:
         return False
-    curve, digest = known
-    if not isinstance(key.curve, curve) or len(signature) != SIGNATURE_BYTES[Algorithm(algorithm)]:
-        return False
-    half = len(signature) // 2
-    r, s = int.from_bytes(signature[:half], "big"), int.from_bytes(signature[half:], "big")
+    verify, arguments = prepared
     try:
-        key.verify(encode_dss_signature(r, s), signed_bytes, ec.ECDSA(digest))
+        verify(*arguments)
     except InvalidSignature:
         return False
     return True

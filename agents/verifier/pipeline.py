@@ -1,6 +1,9 @@
 """From the queue through worker threads and out again in order."""
 
+import asyncio
 from collections import deque
+from collections.abc import Callable
+from queue import SimpleQueue
 from typing import Final
 
 import anyio
@@ -8,7 +11,7 @@ from anyio import to_thread
 from anyio.streams.memory import MemoryObjectReceiveStream
 
 from agents.verifier import refusals
-from agents.verifier.batch import MAX_CHUNK, verify_batch
+from agents.verifier.batch import MAX_CHUNK, Check, verify_batch
 from agents.verifier.settlement import Settlement
 from agents.verifier.ticket import Ticket
 from protocol.problem import Problem
@@ -18,10 +21,11 @@ MAX_QUEUED: Final = 4096
 
 
 class _Chunk:
-    __slots__ = ("are_good", "checked", "tickets")
+    __slots__ = ("are_good", "checked", "checks", "tickets")
 
     def __init__(self, tickets: list[Ticket]) -> None:
         self.tickets = tickets
+        self.checks: list[Check] = [(ticket.known.key, ticket.message, ticket.aad) for ticket in tickets]
         self.checked = anyio.Event()
         self.are_good: list[bool] = []
 
@@ -38,9 +42,12 @@ class Pipeline:
 
     def __init__(self, settlement: Settlement, *, threads: int, max_queued: int = MAX_QUEUED) -> None:
         self._settlement = settlement
+        self._threads = threads
         self._limiter = anyio.CapacityLimiter(threads)
-        # One chunk more than threads may be under way: it is settled while the threads go on.
-        self._max_under_way = threads + 1
+        # Each thread has one chunk in work and finds the next one waiting: a turn of a busy event loop takes
+        # as long as ten signatures. One more is being settled meanwhile.
+        self._max_under_way = 2 * threads + 1
+        self._handed: SimpleQueue[_Chunk | None] = SimpleQueue()
         self._slots = anyio.Semaphore(self._max_under_way)
         self._max_queued = max_queued
         self._queue: deque[Ticket] = deque()
@@ -79,18 +86,19 @@ class Pipeline:
         send, receive = anyio.create_memory_object_stream[_Chunk](self._max_under_way)
         try:
             async with anyio.create_task_group() as tasks, send:
+                for _ in range(self._threads):
+                    tasks.start_soon(self._run_thread)
                 tasks.start_soon(self._settle_in_order, receive)
-                while True:
-                    await self._slots.acquire()
-                    while not self._queue:
-                        self._is_filled = anyio.Event()
-                        await self._is_filled.wait()
-                    size = min(len(self._queue), MAX_CHUNK)
-                    chunk = _Chunk([self._queue.popleft() for _ in range(size)])
-                    self._under_way.append(chunk)
-                    self.batches += 1
-                    tasks.start_soon(self._check, chunk)
-                    send.send_nowait(chunk)  # there are as many places as slots
+                try:
+                    while True:
+                        chunk = await self._next_chunk()
+                        self._under_way.append(chunk)
+                        self.batches += 1
+                        self._handed.put(chunk)
+                        send.send_nowait(chunk)  # there are as many places as slots
+                finally:
+                    for _ in range(self._threads):
+                        self._handed.put(None)
         finally:
             self._is_closed = True
             for ticket in (*(t for chunk in self._under_way for t in chunk.tickets), *self._queue):
@@ -98,10 +106,24 @@ class Pipeline:
                     ticket.on_verdict(refusals.UNAVAILABLE)
             self._is_empty.set()
 
-    async def _check(self, chunk: _Chunk) -> None:
-        checks = [(ticket.known.key, ticket.message, ticket.aad) for ticket in chunk.tickets]
-        chunk.are_good = await to_thread.run_sync(verify_batch, checks, limiter=self._limiter)
-        chunk.checked.set()
+    async def _next_chunk(self) -> _Chunk:
+        # First a free slot, then the messages: while there is none, the queue becomes the batch.
+        await self._slots.acquire()
+        while not self._queue:
+            self._is_filled = anyio.Event()
+            await self._is_filled.wait()
+        size = min(len(self._queue), MAX_CHUNK)
+        return _Chunk([self._queue.popleft() for _ in range(size)])
+
+    async def _run_thread(self) -> None:
+        post = asyncio.get_running_loop().call_soon_threadsafe
+        await to_thread.run_sync(self._verify_chunks, post, limiter=self._limiter)
+
+    def _verify_chunks(self, post: Callable[[Callable[[], None]], object]) -> None:
+        """Verify chunk after chunk, in a thread."""
+        while (chunk := self._handed.get()) is not None:
+            chunk.are_good = verify_batch(chunk.checks)
+            post(chunk.checked.set)
 
     async def _settle_in_order(self, chunks: MemoryObjectReceiveStream[_Chunk]) -> None:
         async with chunks:
