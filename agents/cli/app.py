@@ -64,7 +64,7 @@ def lab(
             "--loss",
             metavar="P",
             min=0.0,
-            max=0.8,
+            max=0.6,
             help="Lose, repeat and reorder this share of all messages.",
         ),
     ] = 0.0,

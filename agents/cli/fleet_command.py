@@ -27,7 +27,7 @@ from agents.devices.fleet import FleetPlan, FleetReport, run_fleet
 from agents.devices.gateway import GATEWAY
 from agents.devices.identity import IDENTITY, Identity
 from agents.devices.meter import METER
-from protocol.errors import RequestRejected
+from protocol.errors import RequestRejected, ServiceError
 from protocol.exchange.device_pace import Patience
 from protocol.labels import Operation
 from protocol.ports import Content, DeviceTransport, Outbound, Reply
@@ -108,14 +108,15 @@ def run(label: str) -> None:
 
 
 async def _obey(actor: Actor) -> None:
-    folder, via = Path(), ""
+    folder, via, patience = Path(), "", _CALM
     async for line in anyio.wrap_file(sys.stdin):
         order = json.loads(line)
         if "run" in order:
             folder, via = Path(order["run"]), order["via"]
-            await _run(actor, folder, via, order)
+            patience = _LOSSY[via.partition(":")[0]] if order["lossy"] else _CALM
+            await _run(actor, folder, via, order, patience)
         elif "send" in order:
-            refused = await _send(actor, folder / order["send"], via)
+            refused = await _send(actor, folder / order["send"], via, patience)
             _tell("sent", device=order["send"], refused=refused)
 
 
@@ -124,10 +125,9 @@ def _tell(event: str, **report: Any) -> None:  # noqa: ANN401 (JSON)
     sys.stdout.flush()
 
 
-async def _run(actor: Actor, folder: Path, via: str, order: dict[str, Any]) -> None:
+async def _run(actor: Actor, folder: Path, via: str, order: dict[str, Any], patience: Patience) -> None:
     progress = _Progress()
     folders = await anyio.to_thread.run_sync(_identities, folder)
-    patience = _LOSSY[via.partition(":")[0]] if order["lossy"] else _CALM
     plan = FleetPlan(messages=order["messages"], patience=patience)
 
     @asynccontextmanager
@@ -162,14 +162,16 @@ async def _report(progress: _Progress, per_device: int) -> None:
         _tell("progress", **progress.as_dict(per_device))
 
 
-async def _send(actor: Actor, folder: Path, via: str) -> str | None:
+async def _send(actor: Actor, folder: Path, via: str, patience: Patience) -> str | None:
     """Send one more message; return why it was refused, if its sender was told."""
-    async with (
-        open_device(folder, patience=_CALM) as device,
-        connect(via, device.identity, None) as transport,
-    ):
-        try:
+    try:
+        async with (
+            open_device(folder, patience=patience) as device,
+            connect(via, device.identity, None) as transport,
+        ):
             await actor.report(device, 0, transport)
-        except RequestRejected as error:
-            return error.reason.name.lower()
+    except RequestRejected as error:
+        return error.reason.name.lower()
+    except ServiceError:
+        pass  # a bad network swallowed it, or the word of it; the lab tries again
     return None

@@ -1,11 +1,14 @@
 """Logs of a running process: to stderr, one record a line, key=value or JSON.
 
-Rooms log through the standard library; structlog renders. Lines carry no control codes.
+Rooms log through the standard library; structlog renders. Lines carry no control codes: what a peer wrote
+into a topic must not move the cursor of whoever reads about it.
 """
 
 import logging
 import sys
+from collections.abc import MutableMapping
 from enum import StrEnum
+from typing import Any
 
 
 class Level(StrEnum):
@@ -24,6 +27,17 @@ class Format(StrEnum):
     JSON = "json"
 
 
+def _printable(_logger: object, _method: str, record: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Write control and format characters as escapes; a renderer does that with line ends only."""
+    for key, value in record.items():
+        if isinstance(value, str) and not value.isprintable():
+            record[key] = "".join(
+                char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode()
+                for char in value
+            )
+    return record
+
+
 def configure(level: Level, form: Format = Format.TEXT) -> None:
     """Send this process's records to stderr; libraries' chatter below WARNING is left out."""
     import structlog  # noqa: PLC0415 (a command that logs nothing must not wait for it)
@@ -36,11 +50,12 @@ def configure(level: Level, form: Format = Format.TEXT) -> None:
         structlog.stdlib.ExtraAdder(),
         stamp,
     ]
-    render: structlog.typing.Processor = structlog.processors.LogfmtRenderer(
+    logfmt = structlog.processors.LogfmtRenderer(
         key_order=["timestamp", "level", "event"], bool_as_flag=False
     )
-    if form is Format.JSON:
-        render = structlog.processors.JSONRenderer()
+    render: list[structlog.typing.Processor] = [_printable, logfmt]
+    if form is Format.JSON:  # which has escapes of its own
+        render = [structlog.processors.JSONRenderer()]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -48,7 +63,7 @@ def configure(level: Level, form: Format = Format.TEXT) -> None:
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
-                render,
+                *render,
             ],
         )
     )
