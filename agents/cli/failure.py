@@ -7,6 +7,8 @@ from typing import Final
 
 import typer
 
+from agents.cli.printable import printable
+
 REFUSED: Final = 1
 """Exit code: it was understood and did not work."""
 USAGE: Final = 2
@@ -77,6 +79,6 @@ def _of_ours(error: BaseException) -> str:
 
 def say(message: str) -> None:
     """Write one line to stderr."""
-    line = " ".join(message.split())
+    line = printable(" ".join(message.split()))
     sys.stderr.write(f"trillium: {line}\n")
     sys.stderr.flush()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from agents.cli.failure import REFUSED, USAGE, Failure
 from agents.cli.output import console, facts, print_json
+from agents.cli.printable import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -58,11 +59,15 @@ def _show(findings: Iterable["Finding"], out: "Console", depth: int = 0) -> None
     for number, finding in enumerate(findings):
         if number or depth:
             out.print()
-        out.print(Padding(Text(finding.title, style="bold underline" if depth == 0 else "underline"), indent))
+        out.print(
+            Padding(
+                Text(printable(finding.title), style="bold underline" if depth == 0 else "underline"), indent
+            )
+        )
         if finding.fields:
             out.print(
                 Padding(facts((field.name, field.text) for field in finding.fields), indent, expand=False)
             )
         for note in finding.notes:
-            out.print(Padding(Text(f"({note})", style="dim"), indent))
+            out.print(Padding(Text(printable(f"({note})"), style="dim"), indent))
         _show(finding.parts, out, depth + 1)

@@ -10,6 +10,8 @@ from collections.abc import MutableMapping
 from enum import StrEnum
 from typing import Any
 
+from agents.cli.printable import printable
+
 
 class Level(StrEnum):
     """How much is logged."""
@@ -28,13 +30,10 @@ class Format(StrEnum):
 
 
 def _printable(_logger: object, _method: str, record: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Write control and format characters as escapes; a renderer does that with line ends only."""
+    """Leave no control codes in a record; the renderer escapes line ends only."""
     for key, value in record.items():
-        if isinstance(value, str) and not value.isprintable():
-            record[key] = "".join(
-                char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode()
-                for char in value
-            )
+        if isinstance(value, str):
+            record[key] = printable(value)
     return record
 
 

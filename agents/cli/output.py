@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any, Final, TextIO, cast
 
+from agents.cli.printable import printable
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -68,7 +70,7 @@ def table(
     for index, heading in enumerate(headings):
         made.add_column(heading, justify="right" if index in right else "left", overflow="fold")
     for row in rows:
-        made.add_row(*(Text(cell) for cell in row))
+        made.add_row(*(Text(printable(cell)) for cell in row))
     return made
 
 
@@ -81,7 +83,7 @@ def facts(rows: Iterable[tuple[str, str]]) -> "Table":
     made.add_column(style="bold", no_wrap=True)
     made.add_column(overflow="fold")
     for name, what in rows:
-        made.add_row(Text(name), Text(what))
+        made.add_row(Text(name), Text(printable(what)))
     return made
 
 
