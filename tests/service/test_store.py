@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
@@ -20,12 +21,18 @@ from agents.authority import (
     show_device,
 )
 from protocol import c509
+from protocol.c509.der import oid_from_text
 from protocol.exchange.facts import CertificateRef, CertificateState
 from protocol.exchange.request import RevocationReason
 from protocol.identity import client_id
 from protocol.labels import Domain, Operation
 from protocol.profiles import over_the_air, profile_of
 from tests.rig import NOW, Device, Rig, certificate_of, new_key, rig_in
+
+FIELDS = (
+    "type", "serial", "signature_algorithm", "issuer", "not_before", "not_after", "subject",
+    "public_key_algorithm", "public_key", "extensions",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -149,6 +156,28 @@ def test_one_device_that_cannot_be_registered_keeps_all_of_its_batch_out(rig: Ri
         with pytest.raises(InventoryError):
             register_devices(rig.agent.store, [fresh, device], NOW)
         assert rig.snapshot("audit") == before, says
+
+
+def test_a_certificate_is_registered_in_one_encoding_only(rig: Rig) -> None:
+    """The others have other thumbprints, and the device would not be known by its own."""
+    good = new_device(rig, "54524C0000000001")
+    assert good.certificate is not None
+    ours = c509.decode_certificate(good.certificate)
+    point = ours.load_public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+    usage = ours.extensions[0]
+    spelled_out = c509.Extension(oid_from_text("2.5.29.15"), usage.critical, bytes.fromhex("03020780"))
+    variants: dict[str, dict[str, object]] = {
+        "uncompressed": {"public_key": point},
+        "spelled out": {"extensions": (spelled_out, *ours.extensions[1:])},
+    }
+    for what, changes in variants.items():
+        fields = {name: getattr(ours, name) for name in FIELDS} | changes
+        variant = c509.TbsCertificate(**fields).with_signature(ours.signature)
+        assert variant.encoded != ours.encoded
+        assert variant.to_der() == ours.to_der(), what
+        with pytest.raises(InventoryError):
+            register_devices(rig.agent.store, [replace(good, certificate=variant.encoded)], NOW)
+    assert register_devices(rig.agent.store, [good], NOW) == 1
 
 
 def test_devices_of_one_name_by_two_makers_are_told_apart(rig: Rig) -> None:
