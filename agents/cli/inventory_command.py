@@ -29,6 +29,18 @@ REASONS = {reason.name.lower().replace("_", "-"): reason for reason in Revocatio
 """RFC 5280 reasons as they are typed."""
 
 
+def reason_of(text: str) -> RevocationReason:
+    """Return the reason that `text` names, as we spell it or as RFC 5280 does (keyCompromise).
+
+    Raises:
+        Failure: There is no such reason.
+    """
+    for spelling, reason in REASONS.items():
+        if text.lower().replace("-", "") == spelling.replace("-", ""):
+            return reason
+    raise Failure(f"--reason {text}: one of {', '.join(REASONS)}", USAGE)
+
+
 @contextmanager
 def opened(directory: Path) -> Generator[Store, None, None]:
     """Open an authority's store, also beside a running `serve`.
@@ -147,10 +159,9 @@ def certificate_json(held: CertificateSummary) -> dict[str, Any]:
 
 def revoke_word(directory: Path, word: str, reason: str, *, as_json: bool) -> None:
     """Revoke a device with everything it has, or one certificate by its serial number."""
-    if reason not in REASONS:
-        raise Failure(f"--reason {reason}: one of {', '.join(REASONS)}", USAGE)
+    why = reason_of(reason)
     with opened(directory) as store:
-        revoked = revoke(store, word, REASONS[reason], int(time.time()))
+        revoked = revoke(store, word, why, int(time.time()))
     if as_json:
         print_json({"revoked": [certificate_json(one) for one in revoked]})
         return

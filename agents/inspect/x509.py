@@ -51,7 +51,7 @@ def _certificate(data: bytes, now: float) -> Finding:
     fields = [
         Field("subject", certificate.subject.rfc4514_string() or "(none)"),
         Field("issuer", certificate.issuer.rfc4514_string()),
-        Field("serial number", f"{certificate.serial_number:x}"),
+        Field("serial number", _serial(certificate.serial_number)),
         Field("valid from", words.moment(_seconds(not_before)), _seconds(not_before)),
         Field("valid until", words.moment(_seconds(not_after)), _seconds(not_after)),
         Field("valid now", words.validity(_seconds(not_before), _seconds(not_after), now)),
@@ -84,13 +84,18 @@ def _request(data: bytes, _now: float) -> Finding:
     )
 
 
+def _serial(number: int) -> str:
+    """Return a serial number as it is written everywhere else: its bytes, so that it can be searched for."""
+    return number.to_bytes(max(1, (number.bit_length() + 7) // 8), "big").hex()
+
+
 def _crl(data: bytes, now: float) -> Finding:
     crl = x509.load_der_x509_crl(data)
     this_update = _seconds(crl.last_update_utc)
     next_update = None if crl.next_update_utc is None else _seconds(crl.next_update_utc)
     revoked = [
         {
-            "serial": f"{entry.serial_number:x}",
+            "serial": _serial(entry.serial_number),
             "since": _seconds(entry.revocation_date_utc),
             "reason": _reason(entry),
         }

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from agents.cli import app, failure, logs, output
+from agents.cli import app, failure, inventory_command, logs, output
 from agents.cli.addresses import as_text, is_loopback, parse_address, parse_uri
 from agents.cli.failure import REFUSED, USAGE, Failure, explain
 from agents.cli.passphrase import VARIABLE, given_passphrase, passphrase_from
 from protocol.errors import ExchangeTimeout, ProblemKind, RequestRejected, Unreachable
+from protocol.exchange.request import RevocationReason
 
 
 @pytest.mark.parametrize(
@@ -285,3 +286,13 @@ def test_the_passphrase_is_no_option(capsys: pytest.CaptureFixture[str]) -> None
     assert "--passphrase-file" in capsys.readouterr().out
     assert app.run(["serve", "x", "--passphrase", "secret"]) == USAGE
     assert os.environ.get(VARIABLE) != "secret"
+
+
+@pytest.mark.parametrize("text", ["key-compromise", "keyCompromise", "KEYCOMPROMISE"])
+def test_reasons_are_taken_as_rfc_5280_spells_them_too(text: str) -> None:
+    assert inventory_command.reason_of(text) is RevocationReason.KEY_COMPROMISE
+
+
+def test_a_reason_that_is_none_is_told_which_there_are() -> None:
+    with pytest.raises(Failure, match="superseded"):
+        inventory_command.reason_of("tired")
