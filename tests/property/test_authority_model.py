@@ -93,9 +93,9 @@ class AuthorityModel(RuleBasedStateMachine):
     @rule(target=messages, message=messages)
     def device_signs_again(self, message: Message) -> Any:
         """A crash made it forget the bytes, not the key."""
-        if message.key is None:
-            return multiple()
         owner, inbound = message.owner, message.inbound
+        if message.key is None or inbound.op is Operation.CONF:
+            return multiple()
         if inbound.op is Operation.SREN and owner.device.label not in owner.device.credentials:
             return multiple()
         return Message(owner, owner.device.enroll(message.key, op=inbound.op), message.key)

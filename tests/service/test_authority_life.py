@@ -1,20 +1,24 @@
 """Certificates from the first request to their end: exactly once, two-phase rekey, revocation."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from agents.authority import Store, decisions, revoke
 from agents.authority.desk import Ticket
+from agents.authority.intents import new_serial
 from agents.authority.issuer import Issuer, ToBeIssued
+from agents.authority.verification import Verified, Verifier
 from protocol import c509
 from protocol.errors import ProblemKind
+from protocol.exchange.authority_effects import Verify
 from protocol.exchange.request import Revocation, RevocationReason
 from protocol.labels import Domain, Operation
 from protocol.ports import Content, Inbound, Media, Reply, SignedRefusal
 from protocol.problem import Problem
+from protocol.profiles import profile_of
 from protocol.receipt import Receipt
 from tests.rig import NOW, Device, Rig, certificate_of, new_key, rig_in
 
@@ -60,12 +64,20 @@ def test_a_request_signed_again_gets_the_same_certificate(rig: Rig) -> None:
     assert rig.states(device) == ["pending"]
 
 
-def test_twins_in_one_group_get_one_certificate(rig: Rig) -> None:
+def test_twins_in_one_group_get_one_certificate(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     device, key = rig.device(), new_key()
+    issue, signed = Issuer.issue, []
+
+    def count(issuer: Issuer, order: ToBeIssued) -> bytes:
+        signed.append(order.serial)
+        return issue(issuer, order)
+
+    monkeypatch.setattr(Issuer, "issue", count)
     requests = [device.enroll(key) for _ in range(3)]
     replies = rig.ask_together(*requests, requests[0])
     assert len({certificate_of(reply) for reply in replies}) == 1
     assert rig.states(device) == ["pending"]
+    assert len(signed) == 1
 
 
 def test_twins_in_overlapping_groups_get_one_certificate(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,6 +107,67 @@ def test_two_devices_with_one_key_at_once_are_not_both_served(rig: Rig) -> None:
     replies = rig.ask_together(first.enroll(key), second.enroll(key))
     certificate_of(replies[0])
     assert refusal(replies[1]) is ProblemKind.KEY_USED
+
+
+def test_a_key_that_another_device_was_quicker_with_is_refused(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody had it when the first one's facts were looked up."""
+    first, second, key = rig.device(), rig.device(), new_key()
+    verify = Verifier.verify
+    replies: list[Reply] = []
+
+    def overtake(verifier: Verifier, checks: Sequence[Verify]) -> list[Verified]:
+        monkeypatch.setattr(Verifier, "verify", verify)
+        replies.append(rig.ask(second.enroll(key)))
+        return verify(verifier, checks)
+
+    monkeypatch.setattr(Verifier, "verify", overtake)
+    replies.append(rig.ask(first.enroll(key)))
+    certificate_of(replies[0])
+    assert refusal(replies[1]) is ProblemKind.KEY_USED
+    assert rig.states(first) == []
+
+
+def test_an_intent_is_not_taken_up_again_after_its_time(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    device, key = rig.device(), new_key()
+
+    def die(*_: object) -> None:
+        raise OSError("power is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(decisions, "record", die)
+        rig.ask(device.enroll(key))
+    rig.clock.now += 4 * YEAR
+    assert refusal(rig.ask(device.enroll(key))) is ProblemKind.KEY_USED
+    assert rig.states(device) == []
+
+
+def test_no_certificate_outlives_its_issuer(rig: Rig) -> None:
+    rig.clock.now += 28 * YEAR
+    certificate = c509.decode_certificate(certificate_of(rig.ask(rig.device().enroll(new_key()))))
+    authority = rig.agent.authorities[Domain.METERING]
+    assert certificate.not_after == authority.issuer.not_after
+    assert certificate.not_after is not None
+    assert certificate.not_after < rig.clock.now + 3 * YEAR
+
+
+def test_serial_numbers_are_positive_and_of_eight_bytes() -> None:
+    serials = {new_serial() for _ in range(2000)}
+    assert len(serials) == 2000
+    assert {len(serial) for serial in serials} == {8}
+    assert {serial[0] for serial in serials} == set(range(1, 0x80))
+
+
+def test_an_expired_signer_by_value_is_refused(rig: Rig) -> None:
+    device, key = rig.device(has_certificate=False), new_key()
+    order = ToBeIssued(
+        profile_of("meter-boot"), b"\x01", device.name, NOW - YEAR, NOW - 1, key.algorithm, key.public_key
+    )
+    certificate = rig.makers[Domain.METERING]._issuer.issue(order)
+    device = device.holding("meter-boot", key, certificate)
+    assert refusal(rig.ask(device.enroll(new_key(), by_value=True))) is ProblemKind.SIGNER_EXPIRED
+    assert rig.states(device, "meter-boot") == []
 
 
 def test_an_intent_without_a_certificate_is_taken_up_again(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -112,6 +112,14 @@ def test_a_store_is_made_once_and_opened_by_its_version(tmp_path: Path) -> None:
         Store(path)
 
 
+def test_only_what_is_released_waits_for_the_disk(rig: Rig) -> None:
+    levels = {}
+    for durable in (False, True, False, True):
+        with rig.agent.store.writing(NOW, durable=durable) as writing:
+            levels[durable] = writing.connection.exec_driver_sql("PRAGMA synchronous").scalar_one()
+    assert levels == {False: 1, True: 2}  # NORMAL, FULL
+
+
 # --- inventory ------------------------------------------------------------------------------------------
 
 
@@ -263,6 +271,25 @@ async def test_nothing_brings_an_ended_certificate_to_life(rig: Rig) -> None:
     assert not await rig.agent.signers.activate(second)
     assert not await rig.agent.signers.activate(CertificateRef(bytes(32), b"\x01"))
     assert rig.states(device) == ["revoked", "void", "revoked"]
+
+
+@pytest.mark.parametrize(
+    "fate",
+    [
+        "UPDATE certificates SET state = 'revoked' WHERE label = 'meter-ds' AND state = 'current'",
+        "UPDATE certificates SET not_after = 1 WHERE label = 'meter-ds' AND state = 'current'",
+        "UPDATE certificates SET not_after = 1 WHERE label = 'meter-ds' AND state = 'pending'",
+    ],
+    ids=["parent revoked", "parent expired", "itself expired"],
+)
+async def test_the_change_itself_looks_at_parent_and_time(rig: Rig, fate: str) -> None:
+    """Whatever was decided before, and by whom: these rows were changed behind everybody's back."""
+    device = rig.enrolled()
+    _, ref = pending(rig, device)
+    with rig.agent.store.writing(NOW) as writing:
+        writing.connection.execute(text(fate))
+    assert not await rig.agent.signers.activate(ref)
+    assert rig.states(device)[1] == "pending"
 
 
 async def test_alarms_are_recorded_once_a_minute(rig: Rig) -> None:

@@ -223,6 +223,17 @@ def test_an_unknown_signer_is_a_hint_whatever_is_remembered() -> None:
     assert effect.problem.kind is ProblemKind.UNKNOWN_SIGNER
 
 
+def test_a_thumbprint_alone_makes_no_certificate_known() -> None:
+    """The one that came by value is not the one that is known under its thumbprint."""
+    door = Door(AUTHORITY, "meter-ds", Operation.SREN, 0)
+    payload = certification_request(c509.Name.common_name(DEVICE.name), NEW_KEY)
+    body = sign_request(SIGNER_KEY, CERTIFICATE, door, payload, by_value=True)
+    for known, expected in ((CERTIFICATE, Verify), (b"of the same thumbprint", Hint)):
+        exchange = looking(Inbound("meter-ds", Operation.SREN, body, "test:1"))
+        effect = exchange.found(Facts(signer=signer("meter-ds", encoded=known)), NOW)
+        assert isinstance(effect, expected)
+
+
 @pytest.mark.parametrize("good", [(False, True), (True, False), (False, False)])
 def test_a_bad_signature_is_a_hint_even_where_the_answer_would_be_no(good: tuple[bool, bool]) -> None:
     for facts in (Facts(signer=signer()), Facts(signer=signer("meter-ka"))):
