@@ -3,17 +3,19 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from typing import Final, TypeVar, TypeVarTuple
 
 from anyio import CapacityLimiter, to_thread
 from sqlalchemy import bindparam, func, select
 from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy.exc import SQLAlchemyError
 
 from agents.authority import life
 from agents.authority.audit import Event
 from agents.authority.lookup import signer_records
 from agents.authority.schema import CERTIFICATES, MESSAGE_COUNTERS
-from agents.authority.store import Store, Writing
+from agents.authority.store import Store, Writing, in_words
+from protocol.errors import ServiceError
 from protocol.exchange.facts import CertificateRef, SignerRecord
 
 MAX_ALARM_CHARS: Final = 120
@@ -38,9 +40,12 @@ _RAISE = _RAISE.on_conflict_do_update(
 )
 _PAGE: Final = 500
 
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
 
 class SignerDirectory:
-    """Implements `protocol.exchange.facts.Signers`.
+    """Implements `protocol.exchange.facts.Signers`. Every method raises ServiceError if the store fails.
 
     Args:
         store: Open as long as this is used.
@@ -54,9 +59,16 @@ class SignerDirectory:
         self._alarmed: OrderedDict[CertificateRef, float] = OrderedDict()
         self._lock = threading.Lock()
 
+    async def _asked(self, question: Callable[[*Ts], T], *args: *Ts) -> T:
+        """Ask the store in a thread. A store that does not answer is an outage, for the verifier to bear."""
+        try:
+            return await to_thread.run_sync(question, *args, limiter=self._limiter)
+        except (SQLAlchemyError, OSError) as error:
+            raise ServiceError(f"the store does not answer: {in_words(error)}") from error
+
     async def lookup(self, thumbprints: Sequence[bytes]) -> Mapping[bytes, SignerRecord | None]:
         """Return the certificate behind each c5t."""
-        return await to_thread.run_sync(self._lookup, thumbprints, limiter=self._limiter)
+        return await self._asked(self._lookup, thumbprints)
 
     def _lookup(self, thumbprints: Sequence[bytes]) -> Mapping[bytes, SignerRecord | None]:
         with self._store.reading() as connection:
@@ -64,11 +76,11 @@ class SignerDirectory:
 
     async def revision(self) -> int:
         """Return the number that grows whenever a certificate ends."""
-        return await to_thread.run_sync(self._store.revision, limiter=self._limiter)
+        return await self._asked(self._store.revision)
 
     async def activate(self, ref: CertificateRef) -> bool:
         """Make a pending certificate current; return whether it is current now."""
-        return await to_thread.run_sync(self._activate, ref, limiter=self._limiter)
+        return await self._asked(self._activate, ref)
 
     def _activate(self, ref: CertificateRef) -> bool:
         with self._store.writing(int(self._clock())) as writing:
@@ -89,7 +101,7 @@ class SignerDirectory:
             self._alarmed.move_to_end(ref)
             if len(self._alarmed) > _MAX_ALARMED:
                 self._alarmed.popitem(last=False)
-        await to_thread.run_sync(self._alarm, ref, what[:MAX_ALARM_CHARS], limiter=self._limiter)
+        await self._asked(self._alarm, ref, what[:MAX_ALARM_CHARS])
 
     def _alarm(self, ref: CertificateRef, what: str) -> None:
         with self._store.writing(int(self._clock())) as writing:
@@ -100,7 +112,7 @@ class SignerDirectory:
 
     async def load_counters(self) -> Mapping[CertificateRef, int]:
         """Return the high-water mark of each certificate's message counter."""
-        return await to_thread.run_sync(self._load_counters, limiter=self._limiter)
+        return await self._asked(self._load_counters)
 
     def _load_counters(self) -> Mapping[CertificateRef, int]:
         with self._store.reading() as connection:
@@ -109,7 +121,7 @@ class SignerDirectory:
     async def save_counters(self, counters: Mapping[CertificateRef, int]) -> None:
         """Keep these marks; none is lowered."""
         if counters:
-            await to_thread.run_sync(self._save_counters, dict(counters), limiter=self._limiter)
+            await self._asked(self._save_counters, dict(counters))
 
     def _save_counters(self, counters: Mapping[CertificateRef, int]) -> None:
         refs = list(counters)

@@ -2,7 +2,8 @@
 
 A leaky bucket per source: each bad signature adds one, ten a second run out, and who is over the limit is
 refused before any work is done, until it has run dry. A device that is cut off mid-flash never gets
-there; a flood spends a hundred verifications and is out for ten seconds.
+there; a flood spends a hundred verifications and is out for ten seconds. A CoAP peer is its address: ports
+cost nothing.
 """
 
 from collections import OrderedDict
@@ -28,6 +29,7 @@ class Sources:
 
     def charge(self, source: str, now: float) -> bool:
         """Count one bad signature against `source`; return whether this shuts it out."""
+        source = _origin(source)
         level, then, is_out = self._buckets.pop(source, (0.0, now, False))
         level = max(0.0, level - (now - then) * LEAK) + 1.0
         shuts_out = not is_out and level > CAPACITY
@@ -40,6 +42,9 @@ class Sources:
 
     def shut_out_for(self, source: str, now: float) -> float:
         """Return for how many more seconds `source` is refused; 0 for nearly everybody."""
+        if not self._buckets:  # nearly always
+            return 0.0
+        source = _origin(source)
         bucket = self._buckets.get(source)
         if bucket is None or not bucket[2]:
             return 0.0
@@ -49,3 +54,7 @@ class Sources:
             del self._buckets[source]
             return 0.0
         return rest
+
+
+def _origin(source: str) -> str:
+    return source.rpartition(":")[0] if source.startswith("coap") else source
