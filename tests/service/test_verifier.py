@@ -175,6 +175,35 @@ async def test_messages_of_a_device_keep_their_order(world: World) -> None:
     assert verifier.stats.batches < 450 / 8, "waiting messages share thread hops"
 
 
+async def test_devices_do_not_wait_for_each_others_acknowledgements(world: World) -> None:
+    devices = [world.device(number) for number in range(1, 40)]
+    waiting: set[object] = set()
+    is_enough = anyio.Event()
+
+    async def publish(_stream: str, payload: bytes) -> None:
+        device = cbor.decode_array(payload, 4)[0]
+        assert device not in waiting, "one device's messages go out one after the other"
+        waiting.add(device)
+        if len(waiting) >= 8:
+            is_enough.set()
+        await is_enough.wait()
+        await anyio.lowlevel.checkpoint()
+        waiting.remove(device)
+
+    async with open_verifier(world, publish, clock=lambda: NOW, threads=2) as verifier:
+        # A first one each, so that the signers are known; then all at once.
+        is_enough.set()
+        for device in devices:
+            await verifier.verify(device.inbound(0))
+        is_enough = anyio.Event()
+        for counter in range(1, 4):
+            for device in devices:
+                await verifier.handle(device.inbound(counter))
+        with anyio.fail_after(5):
+            await is_enough.wait()
+    assert verifier.stats.verified == 4 * len(devices)
+
+
 @pytest.mark.parametrize(
     ("fields", "kind"),
     [
