@@ -20,9 +20,10 @@ import anyio
 
 from agents.verifier import refusals
 from agents.verifier.ledger import Ledger, VerifierStats
+from agents.verifier.outlet import Outlet, Publish
 from agents.verifier.pipeline import MAX_QUEUED, Pipeline
 from agents.verifier.replay import Counters
-from agents.verifier.settlement import Publish, Settlement
+from agents.verifier.settlement import Settlement
 from agents.verifier.signers import KnownSigner, SignerCache
 from agents.verifier.ticket import Ticket, Verdict
 from protocol.errors import MalformedMessage, Overloaded, ProblemKind, ServiceError
@@ -161,7 +162,8 @@ async def open_verifier(
     counters = Counters(await signers.load_counters())
     ledger = Ledger()
     cache = SignerCache(signers, counters)
-    settlement = Settlement(signers, cache, counters, ledger, publish, clock)
+    outlet = Outlet(publish, ledger)
+    settlement = Settlement(signers, cache, counters, ledger, outlet, clock)
     pipeline = Pipeline(settlement, threads=threads or os.cpu_count() or 1, max_queued=max_queued)
     await cache.refresh()
     # A cancelled body must find its helpers alive when it settles what was taken: they are shielded from
@@ -174,6 +176,7 @@ async def open_verifier(
                 tasks.start_soon(cache.run)
                 tasks.start_soon(cache.watch)
                 tasks.start_soon(pipeline.run)
+                tasks.start_soon(outlet.run)
                 tasks.start_soon(_save_on_a_period, counters, signers)
 
     try:
@@ -184,6 +187,7 @@ async def open_verifier(
             finally:
                 with anyio.move_on_after(CLOSE_SECONDS, shield=True):
                     await pipeline.close()
+                    await outlet.drain()
                 helpers.cancel()
     except BaseExceptionGroup as group:
         raise _only(group) from None

@@ -1,19 +1,19 @@
-"""What follows from verdicts: charge, activate, raise the alarm, use the counter up, publish."""
+"""What follows from verdicts: charge, activate, raise the alarm, use the counter up, let out."""
 
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import anyio
 
 from agents.verifier import refusals
 from agents.verifier.ledger import Ledger
+from agents.verifier.outlet import Outlet
 from agents.verifier.replay import Counters
 from agents.verifier.signers import KnownSigner, SignerCache
-from agents.verifier.ticket import Ticket, VerifiedMessage
-from protocol import cbor
+from agents.verifier.ticket import Ticket
 from protocol.errors import ServiceError
 from protocol.exchange.facts import CertificateRef, CertificateState, Signers
 from protocol.problem import Problem
@@ -23,16 +23,7 @@ ALARM_SECONDS: Final = 60.0
 MAX_ALARMED: Final = 1024
 """Certificates remembered for that; beyond it the store's own limit has to do."""
 
-LANES: Final = 16
-"""Messages being published at once: a broker's acknowledgement takes a millisecond or two, and one at a time
-would be some hundred messages a second."""
-
 _log: Final = logging.getLogger(__name__)
-
-Publish = Callable[[str, bytes], Awaitable[None]]
-"""Given a stream and CBOR [device name, counter, time/null, body]. It returns when the message is in good
-hands, e.g. acknowledged by a broker: only then comes the next one of the same device, while others go out.
-It raises ServiceError if it cannot, and the message is lost to all but the counts."""
 
 
 class Settlement:
@@ -43,7 +34,7 @@ class Settlement:
         cache: To ask again about signers that may have ended since their message came.
         counters: Used up here, by good messages only.
         ledger: Where it is all counted.
-        publish: For good messages; None where only `Verifier.verify` is used.
+        outlet: For good messages.
         clock: POSIX seconds.
     """
 
@@ -53,14 +44,14 @@ class Settlement:
         cache: SignerCache,
         counters: Counters,
         ledger: Ledger,
-        publish: Publish | None,
+        outlet: Outlet,
         clock: Callable[[], float],
     ) -> None:
         self._signers = signers
         self._cache = cache
         self._counters = counters
         self._ledger = ledger
-        self._publish = publish
+        self._outlet = outlet
         self._clock = clock
         self._alarmed: OrderedDict[CertificateRef, float] = OrderedDict()
 
@@ -78,7 +69,11 @@ class Settlement:
             else:
                 good.append(ticket)
                 must_ask = must_ask or not self._is_settled(ticket.known)
-        await self._give_out(await self._ask_again(good) if must_ask else good)
+        for ticket in await self._ask_again(good) if must_ask else good:
+            if self._counters.use(ticket.known.record.ref, ticket.known.window, ticket.message.counter):
+                await self._outlet.put(ticket)
+            else:
+                self._refuse(ticket, refusals.STALE)
 
     def _is_settled(self, known: KnownSigner) -> bool:
         return known.generation == self._cache.generation and known.record.state is CertificateState.CURRENT
@@ -128,50 +123,6 @@ class Settlement:
                 if known is not None and known.record.state is CertificateState.PENDING:
                     tasks.start_soon(activate, known.record.ref, thumbprint)
         return outcomes
-
-    async def _give_out(self, tickets: Sequence[Ticket]) -> None:
-        """Use counters up, and publish: what one device sent in its order, several devices at once."""
-        lanes: dict[int, list[Ticket]] = {}
-        for ticket in tickets:
-            if self._counters.use(ticket.known.record.ref, ticket.known.window, ticket.message.counter):
-                # The thumbprint is a hash, so any byte of it deals devices out evenly.
-                lanes.setdefault(ticket.message.thumbprint[-1] % LANES, []).append(ticket)
-            else:
-                self._refuse(ticket, refusals.STALE)
-        if len(lanes) <= 1:
-            for lane in lanes.values():
-                await self._give_out_lane(lane)
-            return
-        async with anyio.create_task_group() as tasks:
-            for lane in lanes.values():
-                tasks.start_soon(self._give_out_lane, lane)
-
-    async def _give_out_lane(self, tickets: Sequence[Ticket]) -> None:
-        stats, publish = self._ledger.stats, self._publish
-        for ticket in tickets:
-            stats.verified += 1
-            message, record, stream = ticket.message, ticket.known.record, ticket.inbound.stream
-            if publish is not None:
-                payload = cbor.encode([record.device, message.counter, message.time, message.body])
-                try:
-                    await publish(stream, payload)
-                except ServiceError as error:
-                    stats.unpublished += 1
-                    self._ledger.write(
-                        "message not published", stream=stream, device=record.device, why=str(error)
-                    )
-            if ticket.on_verdict is not None:
-                ticket.on_verdict(
-                    VerifiedMessage(
-                        record.device,
-                        record.client_id,
-                        record.ref,
-                        stream,
-                        message.counter,
-                        message.time,
-                        message.body,
-                    )
-                )
 
     def _refuse(self, ticket: Ticket, problem: Problem) -> None:
         self._ledger.refuse(ticket.inbound, problem)
