@@ -92,6 +92,7 @@ class AuditBroken(Exception):
 
 
 _LAST = select(AUDIT.c.sequence, AUDIT.c.hash).order_by(AUDIT.c.sequence.desc()).limit(1)
+_HASH = select(AUDIT.c.hash).where(AUDIT.c.sequence == bindparam("number"))
 _INSERT = insert(AUDIT)
 _PAGE_FROM = (
     select(AUDIT.c.sequence, AUDIT.c.record, AUDIT.c.hash)
@@ -105,6 +106,13 @@ def read_head(connection: Connection) -> Head:
     """Return the end of the chain."""
     row = connection.execute(_LAST).first()
     return Head(0, GENESIS) if row is None else Head(row.sequence, row.hash)
+
+
+def goes_through(connection: Connection, head: Head) -> bool:
+    """Return whether the chain has `head` where it says; what stands before it is not looked at."""
+    if head.sequence == 0:
+        return head.hash == GENESIS
+    return connection.execute(_HASH, {"number": head.sequence}).scalar() == head.hash
 
 
 def append(connection: Connection, entries: Sequence[Entry], now: int) -> None:

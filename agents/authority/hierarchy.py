@@ -125,8 +125,10 @@ def initialise(
 def _put_in_place(work: Path, directory: Path, roots: Path | None) -> None:
     if roots is not None:
         # Another file system perhaps, so copied; first, so that without them there is no authority.
-        shutil.copytree(Layout(work).roots, roots, dirs_exist_ok=True)
+        # Nobody else's from the start: a copy is born with the permissions that the umask leaves.
+        roots.mkdir(mode=0o700, parents=True, exist_ok=True)
         roots.chmod(0o700)
+        shutil.copytree(Layout(work).roots, roots, dirs_exist_ok=True)
         sync_folder(roots)
         shutil.rmtree(Layout(work).roots)
     sync_folder(work)

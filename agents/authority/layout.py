@@ -15,6 +15,7 @@ import json
 import re
 import tomllib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -138,10 +139,10 @@ def readable_roots(directory: Path, settings: Settings) -> Path | None:
     """Return a folder with root keys that this process can read, if there is one."""
     folders: Sequence[Path] = (Layout(directory).roots, directory / settings.roots)
     for folder in folders:
-        try:
-            keys = sorted(folder.glob("*.key"))
-        except OSError:
-            continue
+        # By name too: a folder that cannot be listed may still let files be opened.
+        keys = {folder / "root.key", *(folder / f"{domain.value}.key" for domain in settings.domains)}
+        with suppress(OSError):
+            keys |= set(folder.glob("*.key"))
         for key in keys:
             try:
                 with key.open("rb"):

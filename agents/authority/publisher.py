@@ -19,7 +19,9 @@ from agents.authority.revocation import Revocations
 from agents.authority.store import Store, in_words
 from agents.authority.tally import Tally
 from agents.keys import write_atomically
+from protocol.errors import MalformedMessage
 from protocol.labels import Domain
+from protocol.path import verification_key
 
 _LOG: Final = logging.getLogger("trillium.authority")
 PERIOD: Final = 1.0
@@ -59,6 +61,7 @@ class Publisher:
         self._tally = tally
         self._clock = clock
         self._head: audit.Head | None = None
+        self._is_torn = False
         self._numbers: dict[Domain, int] = {}
         self._junk_at = clock()
         self._listeners: list[Listener] = []
@@ -95,14 +98,43 @@ class Publisher:
             if current.number != self._numbers.get(domain):
                 self._numbers[domain] = current.number
                 published.append((f"crl/{domain.value}", current.encoded))
-        with self._store.reading() as connection:
-            head = audit.read_head(connection)
-        if head != self._head:
+        head = self._new_head()
+        if head is not None:
             signed = audit.sign_head(head, self._registrar.signer, self._registrar.key_id, now)
             write_atomically(self._layout.audit_head, signed, mode=0o644)
             self._head = head
             published.append(("audit-head", signed))
         return published
+
+    def _new_head(self) -> audit.Head | None:
+        """Return the log's end if it is news, and goes on from the one that was published last.
+
+        To sign over a log that was cut off or written anew would be to destroy the evidence.
+        """
+        if self._is_torn:
+            return None
+        if self._head is None:
+            self._head = self._published_before()
+        with self._store.reading() as connection:
+            head = audit.read_head(connection)
+            if self._head is None or audit.goes_through(connection, self._head):
+                return None if head == self._head else head
+        self._is_torn = True
+        _LOG.error(
+            "the audit log was changed behind its published head; no more heads are signed",
+            extra={"published": self._head.sequence, "found": head.sequence},
+        )
+        return None
+
+    def _published_before(self) -> audit.Head | None:
+        try:
+            signed = self._layout.audit_head.read_bytes()
+            return audit.read_signed_head(signed, [verification_key(self._registrar.certificate)])
+        except FileNotFoundError:
+            return None
+        except MalformedMessage as error:
+            _LOG.error("the published audit head is not ours", extra={"why": str(error)})
+            return None
 
     def _record_junk(self, now: int, *, is_last: bool) -> None:
         if not is_last and now - self._junk_at < JUNK_PERIOD:
