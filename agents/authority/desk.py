@@ -29,6 +29,7 @@ from protocol.exchange.authority_effects import (
     Hint,
     Issue,
     Lookup,
+    NewSigner,
     Order,
     Refuse,
     Respond,
@@ -201,7 +202,10 @@ class Desk:
         issues: list[tuple[Ticket, Issue]] = []
         reserved: list[Reserved] = []
         if wanted:
-            with self._store.writing(int(now), durable=False) as writing:
+            # A signer that came by value leaves an audit record, whose head may be published before the next
+            # durable commit: it must not be lost again.
+            is_on_record = any(isinstance(order.signer, NewSigner) for _, order in wanted)
+            with self._store.writing(int(now), durable=is_on_record) as writing:
                 results = intents.reserve(writing, [order for _, order in wanted], self._latest)
             for (ticket, order), result in zip(wanted, results, strict=True):
                 self._charge(ticket, order.device, now, is_news=isinstance(result, Reserved))

@@ -4,7 +4,7 @@ import logging
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
-from agents.authority import AuditBroken, Layout, initialise, verify_audit
+from agents.authority import AuditBroken, Layout, audit, initialise, verify_audit
 from agents.authority.layout import read_settings, readable_roots
 from tests.rig import NOW, PASSPHRASE, certificate_of, new_key, open_rig, rig_in
 from tests.service.test_audit import rewrite
@@ -60,6 +60,25 @@ async def test_a_forged_head_is_told_and_replaced(tmp_path: Path, caplog: pytest
         pass
     assert "not ours" in caplog.text
     verify_audit(directory)
+
+
+def test_every_audit_record_is_durable_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that power loss took away, after its head was published, would look like a log that was cut off."""
+    with rig_in(tmp_path) as rig:
+        store, durable = rig.agent.store, list[bool]()
+        append = audit.append
+
+        def look_first(connection: Connection, entries: Sequence[audit.Entry], now: int) -> None:
+            if entries:
+                durable.append(store._is_durable)
+            append(connection, entries, now)
+
+        device = rig.device(has_certificate=False)
+        monkeypatch.setattr(audit, "append", look_first)
+        certificate_of(rig.ask(device.enroll(new_key(), by_value=True)))
+        rig.enrolled(device=device)
+        assert len(durable) == 4, "registered, issued; issued again, confirmed"
+        assert all(durable)
 
 
 # --- files ----------------------------------------------------------------------------------------------
