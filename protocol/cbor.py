@@ -194,17 +194,26 @@ def encode_bytes(data: bytes) -> bytes:
     return cbor2.dumps(data)
 
 
+_AS_IS: Final = _PLAIN - {int}
+_LIMIT: Final = 1 << 64
+
+
 def _ordered(item: object) -> object:
     kind: type[object] = type(item)
-    if kind in _PLAIN:
-        if kind is int and not -(1 << 64) <= cast("int", item) < 1 << 64:
-            msg = "integers beyond 64 bits are written as bytes"
-            raise TypeError(msg)
+    if kind in _AS_IS:
         return item
+    if kind is int:
+        if -_LIMIT <= cast("int", item) < _LIMIT:
+            return item
+        msg = "integers beyond 64 bits are written as bytes"
+        raise TypeError(msg)
     if isinstance(item, CBORTag):
         return CBORTag(item.tag, _ordered(item.value))
     if isinstance(item, (list, tuple)):
-        return [_ordered(member) for member in cast("Sequence[object]", item)]
+        return [
+            member if type(member) in _AS_IS else _ordered(member)
+            for member in cast("Sequence[object]", item)
+        ]
     if isinstance(item, Mapping):
         pairs = [
             (cbor2.dumps(_ordered(key)), key, value)
