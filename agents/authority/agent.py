@@ -25,6 +25,7 @@ from agents.authority.store import Store
 from agents.authority.tally import Tally
 from agents.authority.verification import Verifier
 from protocol.errors import MalformedMessage, ProblemKind
+from protocol.exchange.authority import MAX_REQUEST_BYTES
 from protocol.labels import Domain, Operation
 from protocol.ports import Content, Inbound, Media, Reply
 from protocol.problem import Problem
@@ -35,6 +36,7 @@ CRL_FRESH: Final = 0.5
 _LAST_WORDS: Final = 10.0
 """Seconds that publishing may take when the authority closes."""
 _NOT_FOUND: Final = Problem(ProblemKind.NOT_FOUND, "no such label or operation here")
+_TOO_LARGE: Final = Problem(ProblemKind.TOO_LARGE, f"more than {MAX_REQUEST_BYTES} bytes")
 _NO_DER: Final = Problem(ProblemKind.UNSUPPORTED_FORMAT, "a native certificate has no DER form")
 
 
@@ -88,7 +90,7 @@ class AuthorityAgent:
         """Answer one request: `protocol.ports.Handler`."""
         authority = self._by_label.get(inbound.label)
         if authority is None:
-            return _NOT_FOUND
+            return self.desk.turn_away(inbound, _NOT_FOUND)
         match inbound.op:
             case Operation.CRTS:
                 return self._certificates[authority.domain, inbound.accept is Media.PKCS7_CERTS_ONLY]
@@ -103,7 +105,9 @@ class AuthorityAgent:
             and inbound.op in (Operation.SEN, Operation.SREN)
             and profile_of(inbound.label).form is Form.NATIVE
         ):
-            return _NO_DER
+            return self.desk.turn_away(inbound, _NO_DER)
+        if len(inbound.body) > MAX_REQUEST_BYTES:
+            return self.desk.turn_away(inbound, _TOO_LARGE)
         reply = await self.door.ask(inbound)
         return shelf.as_asked(reply, inbound.accept) if isinstance(reply, Content) else reply
 

@@ -267,9 +267,16 @@ class Desk:
             signed.append((ticket, refuse, registrar.sign(Statement(refuse.ask, refuse.problem))))
         return signed
 
+    def turn_away(self, inbound: Inbound, problem: Problem) -> Problem:
+        """Return `problem`, an unsigned hint that takes no look at anything: counted, charged and logged."""
+        self._note_hint(inbound, problem, self._clock())
+        return problem
+
     def _hint(self, ticket: Ticket, hint: Hint, now: float) -> None:
-        problem, inbound = hint.problem, ticket.inbound
-        ticket.reply = problem
+        ticket.reply = hint.problem
+        self._note_hint(ticket.inbound, hint.problem, now)
+
+    def _note_hint(self, inbound: Inbound, problem: Problem, now: float) -> None:
         if problem.kind in _CHARGED:
             self._failures.charge(origin(inbound.source), now)
         if self._tally.hinted(problem.kind, now):

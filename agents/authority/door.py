@@ -16,11 +16,9 @@ from anyio import CapacityLimiter, to_thread
 from agents.authority.desk import UNAVAILABLE, Ticket
 from agents.authority.quota import Limits, origin
 from protocol.errors import ProblemKind
-from protocol.exchange.authority import MAX_REQUEST_BYTES
 from protocol.ports import Inbound, Reply
 from protocol.problem import Problem
 
-_TOO_LARGE: Final = Problem(ProblemKind.TOO_LARGE, f"more than {MAX_REQUEST_BYTES} bytes")
 _CLOSED: Final = Problem(ProblemKind.UNAVAILABLE, "the authority is going down", 5.0)
 LEAST_WAIT: Final = 1.0
 """Seconds after which a refused peer may come back; the wire carries whole seconds."""
@@ -62,12 +60,10 @@ class Door:
         return len(self._in_work)
 
     async def ask(self, inbound: Inbound) -> Reply:
-        """Return the reply to one request with a body.
+        """Return the reply to one request, whose body is no longer than requests are.
 
         Cancellation: anywhere; the request is carried out all the same, and its answer remembered.
         """
-        if len(inbound.body) > MAX_REQUEST_BYTES:
-            return _TOO_LARGE
         if not self._is_open:
             return _CLOSED
         # Whoever is told to wait is told for itself: a twin from elsewhere is a request of its own.
