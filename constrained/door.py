@@ -164,9 +164,11 @@ class Door:
         try:
             outcome = self._enter(request)
         except Refused as refused:
-            return _REFUSED.get(refused.code, self._too_large)
+            outcome = _REFUSED.get(refused.code, self._too_large)
         if outcome is _CONTINUE:
             return self._acknowledge_block(request, outcome, more=True)
+        if isinstance(outcome, Response) and outcome.code >= Code.BAD_REQUEST:
+            self._log.turned_away(request.source, request.path, outcome.code)
         return outcome
 
     async def answer(self, call: Call) -> Response:
