@@ -35,6 +35,8 @@ _SIGN1: Final = 0x84
 _UNTOLD: Final = Problem(ProblemKind.NOT_ENTITLED)
 """What a signed refusal is taken for in clear: only its signed body says which refusal it is."""
 
+_TOO_LONG: Final = Problem(ProblemKind.TOO_LARGE, "longer than a broker takes: ask over CoAP")
+
 
 def request_id(request: bytes) -> bytes:
     """Return the 8 bytes that pair a reply with the request message `request`."""
@@ -42,11 +44,17 @@ def request_id(request: bytes) -> bytes:
 
 
 def encode_reply(reply: Reply, request: bytes) -> tuple[Outcome, bytes]:
-    """Return the last topic level and the payload that carry `reply` to the message `request`."""
+    """Return the last topic level and the payload that carry `reply` to the message `request`.
+
+    What is longer than brokers take is refused: sent, it would cost us the connection.
+    """
     ident = request_id(request)
     match reply:
         case Content(body):
-            return Outcome.ACCEPTED, cbor.encode([ident, body])
+            payload = cbor.encode([ident, body])
+            if len(payload) <= MAX_REPLY_BYTES:
+                return Outcome.ACCEPTED, payload
+            return Outcome.REJECTED, cbor.encode([ident, _TOO_LONG.encode()])
         case Pending(retry_after):
             return Outcome.PENDING, cbor.encode([ident, max(1, math.ceil(retry_after))])
         case SignedRefusal(body):

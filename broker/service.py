@@ -16,7 +16,7 @@ from broker.access import Action, Role, is_allowed
 from broker.address import BrokerAddress
 from broker.connection import Connection, open_connection
 from protocol import cbor
-from protocol.errors import MalformedMessage, ProblemKind, UnexpectedMessage, Unreachable
+from protocol.errors import MalformedMessage, ProblemKind, ServiceError, UnexpectedMessage, Unreachable
 from protocol.ports import Handler, Inbound, InboundMessage, MessageHandler, Reply
 from protocol.problem import Problem
 
@@ -28,6 +28,9 @@ RETRY_AFTER: Final = 2.0
 """Seconds that a device is asked to wait when there is no room, or when we failed."""
 MAX_MESSAGE_BYTES: Final = 16384
 """Longest signed message that is looked at."""
+MAX_CORRELATION_BYTES: Final = 256
+"""Longest MQTT 5 Correlation Data that comes back. With more, a requester could make our reply longer than
+its broker takes, which ends our connection and not the requester's."""
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 5.0
 """Seconds between attempts to reach a broker that is gone."""
@@ -66,7 +69,8 @@ class _Way:
         wanted = properties.get("response_topic")
         if wanted and topics.is_response_topic(wanted[0], asked.client_id):
             self.topic = wanted[0]
-        if correlation := properties.get("correlation_data"):
+        correlation = properties.get("correlation_data")
+        if correlation and len(correlation[0]) <= MAX_CORRELATION_BYTES:
             self.properties["correlation_data"] = correlation[0]
 
     def render(self, reply: Reply) -> tuple[str, bytes, dict[str, object]]:
@@ -107,10 +111,11 @@ class Service:
 
         Args:
             topic: `verified/<stream>` or `pub/...`.
-            payload: Any bytes; brokers drop what is longer than 64 KiB.
+            payload: At most 64 KiB: brokers end the connection over more.
 
         Raises:
             Unreachable: No connection just now; nothing is kept for later.
+            ServiceError: `payload` is longer.
             ValueError: Not a topic of ours to publish on.
         """
         if not is_allowed(Role.SERVICE, Action.PUBLISH, "", topic):
@@ -119,6 +124,10 @@ class Service:
         if self._connection is None:
             msg = "no connection to the broker"
             raise Unreachable(msg)
+        if len(payload) > replies.MAX_REPLY_BYTES:
+            self.counters.dropped += 1
+            msg = f"{len(payload)} bytes for {topic} are more than a broker takes"
+            raise ServiceError(msg)
         await self._connection.publish(topic, payload)
 
     async def run(

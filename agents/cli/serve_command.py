@@ -10,7 +10,7 @@ import os
 import secrets
 import ssl
 from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -31,7 +31,7 @@ from broker.address import BrokerAddress, Version
 from broker.embedded import EmbeddedBroker, TlsListener
 from broker.service import Service, serve_authority
 from constrained import server as coap_server
-from protocol.errors import ProblemKind, Unreachable
+from protocol.errors import ProblemKind, ServiceError, Unreachable
 from protocol.ports import InboundMessage
 from protocol.problem import Problem
 
@@ -144,11 +144,10 @@ class _Relay:
     async def announce(self, name: str, body: bytes) -> None:
         """Publish an audit head or a revocation list for everybody."""
         if self.service is not None and self.service.is_connected:
-            # Devices that are not connected ask for it; nothing depends on this copy.
-            try:
+            # Who did not get it asks for it, over CoAP if it is too long for a broker; nothing depends on
+            # this copy.
+            with suppress(ServiceError):
                 await self.service.publish(f"pub/{name}", body)
-            except Unreachable:
-                return
 
 
 async def _serve(options: Options, passphrase: bytes) -> None:

@@ -6,15 +6,37 @@ Complements `test_mqtt_embedded.py` and `test_mqtt_service.py`, which hold the r
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 
 from broker import embedded
+from broker.address import BrokerAddress, Version
+from broker.client import connect
+from broker.connection import open_connection
 from broker.embedded import EmbeddedBroker
 from broker.link import MAX_BACKLOG_BYTES
 from broker.quiet import LINES_PER_SECOND, QuietLog
-from tests.integration.mqtt_world import PUBLISH, RawClient, never_blocking, packet, raw_client, text, until
+from broker.service import serve_authority
+from protocol.errors import ProblemKind, ServiceError
+from protocol.labels import Operation
+from protocol.ports import Content, Inbound, Media, Outbound, Reply
+from protocol.problem import Problem
+from tests.integration.mqtt_world import (
+    PUBLISH,
+    RawClient,
+    free_port,
+    mosquitto,
+    needs_mosquitto,
+    never_blocking,
+    packet,
+    raw_client,
+    text,
+    until,
+)
+from tests.integration.test_mqtt_service import plain_configuration
 
 __all__ = ["never_blocking"]
 
@@ -102,3 +124,59 @@ def test_a_fault_comes_with_its_traceback(caplog: pytest.LogCaptureFixture) -> N
     except ValueError:
         log.fault("a fault")
     assert caplog.records[0].exc_info is not None
+
+
+# --- replies that are too long --------------------------------------------------------------------------
+
+
+async def long_list(request: Inbound) -> Reply:
+    """Answer as an authority does after a few thousand rekeys."""
+    if request.op is Operation.CRL:
+        return Content(bytes(100_000), Media.PKIX_CRL)
+    return Content(b"answer to " + request.body, Media.C509_CERTIFICATE)
+
+
+async def test_a_revocation_list_longer_than_a_packet_does_not_cost_the_service_its_connection() -> None:
+    """One device that asked for it, or the list's own announcement, cut everybody off."""
+    async with (
+        broker_of_our_own() as broker,
+        serve_authority(long_list, broker=broker.service_address()) as service,
+    ):
+        assert broker.plain_address is not None
+        async with connect(f"mqtt://127.0.0.1:{broker.plain_address[1]}", "device") as device:
+            reply = await device.exchange(Outbound("meter-ds", Operation.CRL))
+            assert isinstance(reply, Problem)
+            assert reply.kind is ProblemKind.TOO_LARGE
+            with pytest.raises(ServiceError, match="more than a broker takes"):
+                await service.publish("pub/crl/metering", bytes(100_000))
+            await service.publish("pub/crl/metering", bytes(60_000))
+            assert isinstance(await device.exchange(Outbound("meter-ds", Operation.SEN, b"x")), Content)
+        assert service.counters.connections == 1
+        assert broker.counters.violations == 0
+
+
+@pytest.mark.outside
+@needs_mosquitto
+async def test_correlation_data_as_long_as_a_packet_does_not_either(tmp_path: Path) -> None:
+    port = free_port()
+    address = BrokerAddress(f"mqtt://127.0.0.1:{port}", Version.V5)
+    configuration = plain_configuration(tmp_path, port)
+    with configuration.open("a") as file:
+        file.write("max_packet_size 65792\n")  # as `broker.mosquitto` writes it
+    heard: list[tuple[str, dict[str, Any]]] = []
+
+    def listen(topic: str, _payload: bytes, properties: dict[str, Any]) -> None:
+        heard.append((topic, properties))
+
+    async with (
+        mosquitto(configuration, port),
+        serve_authority(long_list, broker=address) as service,
+        open_connection(address, "device", listen) as device,
+    ):
+        await device.subscribe("est/+/+/+/+")
+        await device.send("est/device/meter-ds/sen", bytes(700), correlation_data=bytes(64_800))
+        await until(lambda: heard)
+        topic, properties = heard[0]
+        assert topic.endswith("/accepted")
+        assert "correlation_data" not in properties
+        assert service.counters.connections == 1
