@@ -19,7 +19,7 @@ COPY --from=build /opt/trillium /opt/trillium
 ENV PATH=/opt/trillium/bin:$PATH PYTHONUNBUFFERED=1
 USER trillium
 VOLUME /var/lib/trillium
-EXPOSE 5683/udp 1883 8883
+EXPOSE 5683/udp
 # A CoAP ping (an empty confirmable message) to the endpoint in this container.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=20s CMD ["python", "-m", "constrained.ping", "coap://127.0.0.1:5683"]
 ENTRYPOINT ["trillium"]
