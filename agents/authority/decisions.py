@@ -18,6 +18,7 @@ from agents.authority.store import Writing
 from protocol import c509
 from protocol.errors import ProblemKind
 from protocol.exchange.authority_effects import Confirm, Done, Issued, Lost, Outcome, Refuse, Revoke
+from protocol.exchange.facts import CertificateState
 from protocol.problem import Problem
 
 MAX_REFUSALS_PER_DEVICE: Final = 32
@@ -101,6 +102,13 @@ def _change(
 ) -> None:
     """Carry out at most one confirmation or revocation per device."""
     orders = {index: changes[index][0] for index in turn}
+    first_used = [
+        (order.signer.device.id, order.signer.id)
+        for order in orders.values()
+        if order.signer.state is CertificateState.PENDING and order.signer.id != order.target.id
+    ]
+    if first_used:  # which makes them current, and what they replace superseded
+        life.make_current(writing, first_used, Event.ACTIVATE)
     signers = life.lives(writing, {order.signer.id for order in orders.values()})
     ended = {index: _ended(order, signers, writing.now) for index, order in orders.items()}
     confirmed = [

@@ -42,8 +42,10 @@ class Limits:
     repeats: Rate = Rate(1000, 100)
     """Authentic requests of one source for what was done before, which cost as much as new ones: honest on a
     bad line, and a replay elsewhere. Equal bytes that are answered from memory do not count."""
-    requests: Rate = Rate(60, 0.2)
-    """Changes that one device's keys asked for; enrolling under every label takes about ten."""
+    requests: Rate = Rate(60, 1 / 60)
+    """Changes that one device's keys asked for; enrolling under every label takes about ten. Each certificate
+    that it asks for and does not confirm stays on the revocation list until it expires, and everybody loads
+    that list."""
     refusals: Rate = Rate(10, 1 / 60)
     """Signed refusals for one device; beyond, it is told to wait."""
 

@@ -12,8 +12,8 @@ from agents.authority import InventoryError, NewDevice, register_devices
 from protocol import c509
 from protocol.c509 import keys
 from protocol.errors import ProblemKind
-from protocol.labels import Domain
-from protocol.ports import Content, Reply
+from protocol.labels import Domain, Operation
+from protocol.ports import Content, Inbound, Reply, SignedRefusal
 from protocol.problem import Problem
 from protocol.profiles import over_the_air
 from tests.rig import NOW, Rig, certificate_of, new_key, rig_in
@@ -86,3 +86,69 @@ def test_the_inventory_takes_one_encoding_only(rig: Rig) -> None:
     new = NewDevice(device.name, Domain.METERING, maker, device.client_id, over_the_air(Domain.METERING), odd)
     with pytest.raises(InventoryError, match="encoded in another way"):
         register_devices(rig.agent.store, [new], NOW)
+
+
+# --- without end ----------------------------------------------------------------------------------------
+
+
+def test_an_owner_who_asks_all_day_makes_the_revocation_list_no_longer_than_one_entry_a_minute(
+    tmp_path: Path,
+) -> None:
+    """What is asked for and never confirmed is listed, and every device loads the list."""
+    with rig_in(tmp_path) as rig:
+        device = rig.device()
+        for _ in range(200):
+            rig.ask(device.enroll(new_key()))
+            rig.clock.now += 10
+        assert 0 < len(rig.states(device)) <= 60 + 200 * 10 / 60 + 1
+        assert rig.states(device)[-1] == "pending"
+        assert set(rig.states(device)[:-1]) == {"void"}
+
+
+# --- one key, one use -----------------------------------------------------------------------------------
+
+
+def test_no_key_is_certified_twice_whatever_it_is_for(rig: Rig) -> None:
+    """Labels, domains, devices, and a key that the owner knows to be on somebody else's device."""
+    meter, vehicle = rig.enrolled(), rig.enrolled(Domain.ITS)
+    key, vehicles = meter.credentials["meter-ds"][0], vehicle.credentials["its-enroll"][0]
+    again = [
+        meter.enroll(key, label="meter-ka"),
+        meter.enroll(vehicles, label="meter-tls"),
+        rig.device(Domain.ITS).enroll(key),
+        rig.device().enroll(vehicles),
+    ]
+    before = rig.snapshot()
+    for inbound in again:
+        reply = rig.ask(inbound)
+        assert isinstance(reply, SignedRefusal), reply
+        assert reply.problem.kind is ProblemKind.KEY_USED
+    assert rig.snapshot() == before
+
+
+def test_what_a_device_may_not_have_is_not_given_under_another_door(rig: Rig) -> None:
+    """A request for one label, taken to the door of every other, with each of the device's credentials."""
+    device = rig.enrolled()
+    request = device.enroll(new_key(), label="meter-ka")
+    for label in ("meter-ds", "meter-tls", "its-enroll"):
+        for op in (Operation.SEN, Operation.SREN):
+            assert hint(rig.ask(Inbound(label, op, request.body, "test:1"))) is ProblemKind.BAD_SIGNATURE
+    certificate_of(rig.ask(request))
+
+
+@pytest.mark.parametrize("op", [Operation.REV, Operation.CONF])
+def test_a_pending_key_that_speaks_for_another_certificate_is_current_first(rig: Rig, op: Operation) -> None:
+    """Or the device, its old certificate given back, would be left with one that died with it."""
+    device, key = rig.enrolled(), new_key()
+    old = device.credentials["meter-ds"][1]
+    pending = certificate_of(rig.ask(device.enroll(key, op=Operation.SREN)))
+    new = device.holding("meter-ds", key, pending)
+    if op is Operation.REV:
+        assert isinstance(rig.ask(new.give_back(old)), Content)
+        assert rig.states(device) == ["revoked", "current"]
+        return
+    agreement = certificate_of(rig.ask(device.enroll(new_key(), label="meter-ka")))
+    reply = rig.ask(new.confirm(agreement, label="meter-ka"))
+    assert isinstance(reply, SignedRefusal), "it died with the certificate that had asked for it"
+    assert rig.states(device) == ["superseded", "current"]
+    assert rig.states(device, "meter-ka") == ["void"]
