@@ -25,6 +25,7 @@ __all__ = [
     "decode_map",
     "encode",
     "encode_bytes",
+    "encode_text",
     "undefined",
 ]
 
@@ -187,6 +188,11 @@ def encode(item: object) -> bytes:
         RFC 8949 §4.2.1.
     """
     return cbor2.dumps(_ordered(item))
+
+
+def encode_text(text: str) -> bytes:
+    """Return `encode(text)`, without looking into it."""
+    return cbor2.dumps(text)
 
 
 def encode_bytes(data: bytes) -> bytes:

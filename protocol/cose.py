@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
@@ -81,9 +81,8 @@ class Header:
         return cbor.encode(header)
 
 
-@dataclass(frozen=True, slots=True)
-class Sign1:
-    """A signed object, read but not verified."""
+class Sign1(NamedTuple):
+    """A signed object, read but not verified; a named tuple, because one is made for every message."""
 
     protected: bytes
     """The serialised protected header, as it stands in the signature input."""

@@ -7,9 +7,8 @@
 """
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from protocol import cbor
 from protocol.cose import Sign1, decode_header, decode_sign1
@@ -21,8 +20,7 @@ MAX_COUNTER: Final = 2**63 - 1
 STREAM: Final = re.compile(r"[0-9a-z_-]{1,32}")
 
 
-@dataclass(frozen=True, slots=True)
-class SignedMessage:
+class SignedMessage(NamedTuple):
     """A message as read; nothing is verified yet."""
 
     signed: Sign1
@@ -37,6 +35,11 @@ class SignedMessage:
         thumbprint = self.signed.header.thumbprint
         assert thumbprint is not None  # `decode_message` takes no other header
         return thumbprint
+
+    def attributed_to(self, device: str) -> bytes:
+        """Return CBOR [device name, counter, time/null, body]: the message as a verifier passes it on."""
+        # The payload is an array of the last three, in the one encoding there is.
+        return b"".join((b"\x84", cbor.encode_text(device), self.signed.payload[1:]))
 
 
 @lru_cache(maxsize=256)

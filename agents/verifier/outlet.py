@@ -9,7 +9,6 @@ import anyio
 from agents.verifier import refusals
 from agents.verifier.ledger import Ledger
 from agents.verifier.ticket import Ticket, VerifiedMessage
-from protocol import cbor
 from protocol.errors import ServiceError
 
 AT_ONCE: Final = 16
@@ -43,11 +42,19 @@ class Outlet:
         self._count = 0
         self._is_less = anyio.Event()
 
-    async def put(self, ticket: Ticket) -> None:
-        """Let a message out, after those of the same device; waits while there are too many."""
+    async def wait_for_room(self) -> None:
+        """Wait until another message may be put."""
         while self._count >= MAX_OUTGOING:
             self._is_less = anyio.Event()
             await self._is_less.wait()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether to wait before another message is put."""
+        return self._count >= MAX_OUTGOING
+
+    def put(self, ticket: Ticket) -> None:
+        """Let a message out, after those of the same device; the caller has seen that there is room."""
         self._count += 1
         thumbprint = ticket.message.thumbprint
         queue = self._queues.get(thumbprint)
@@ -85,30 +92,31 @@ class Outlet:
 
     async def _work(self) -> None:
         while True:
+            was_asleep = not self._untaken
             while not self._untaken:
                 is_awake = anyio.Event()
                 self._idle.append(is_awake)
                 await is_awake.wait()
             thumbprint = self._untaken.popleft()
-            # The next one is woken only if there is more to do, so where publishing never waits one task
-            # does it all.
-            if self._untaken:
+            # Who was woken wakes the next one if there is more to do, and only once: where publishing never
+            # waits, one task does it all.
+            if was_asleep and self._untaken:
                 self._wake_one()
             queue = self._queues[thumbprint]
             while queue:
                 await self._let_out(queue[0])
                 queue.popleft()
                 self._count -= 1
-                self._is_less.set()
+                if self._count in (0, MAX_OUTGOING - 1):
+                    self._is_less.set()
             del self._queues[thumbprint]
 
     async def _let_out(self, ticket: Ticket) -> None:
         message, record, stream = ticket.message, ticket.known.record, ticket.inbound.stream
         self._ledger.stats.verified += 1
         if self._publish is not None:
-            payload = cbor.encode([record.device, message.counter, message.time, message.body])
             try:
-                await self._publish(stream, payload)
+                await self._publish(stream, message.attributed_to(record.device))
             except ServiceError as error:
                 self._ledger.stats.unpublished += 1
                 self._ledger.write(

@@ -72,8 +72,9 @@ class Pipeline:
 
     def put(self, ticket: Ticket) -> None:
         """Queue `ticket`; the caller has seen that there is no `refusal`, and awaited nothing since."""
+        if not self._queue:
+            self._is_filled.set()
         self._queue.append(ticket)
-        self._is_filled.set()
 
     async def close(self) -> None:
         """Take nothing more, and wait until all that was taken is settled, or `run` has ended."""

@@ -26,13 +26,15 @@ class ReplayWindow:
         mark: Highest counter used before; everything up to it is used. None: none is.
     """
 
-    __slots__ = ("_bits", "highest")
+    __slots__ = ("_bits", "highest", "is_saved")
 
     def __init__(self, mark: int | None = None) -> None:
         self.highest = -1 if mark is None else mark
         """Highest counter used, -1 for none."""
         self._bits = _ALL
         """Bit i: whether counter `highest - i` was used; there are none below 0."""
+        self.is_saved = True
+        """Whether `Counters` need not write it."""
 
     def was_used(self, counter: int) -> bool:
         """Return whether `counter` was used, or is too old to tell."""
@@ -76,7 +78,9 @@ class Counters:
         """Use up `counter` of the certificate that `window` belongs to; return whether it was unused."""
         if not window.use(counter):
             return False
-        self._unsaved[ref] = window
+        if window.is_saved:
+            window.is_saved = False
+            self._unsaved[ref] = window
         return True
 
     async def save(self, signers: Signers) -> None:
@@ -87,10 +91,14 @@ class Counters:
         unsaved, self._unsaved = self._unsaved, {}
         if not unsaved:
             return
+        for window in unsaved.values():
+            window.is_saved = True
         try:
             await signers.save_counters({ref: window.highest for ref, window in unsaved.items()})
         except BaseException as error:
-            self._unsaved = unsaved | self._unsaved
+            for window in unsaved.values():
+                window.is_saved = False
+            self._unsaved |= unsaved
             if not isinstance(error, ServiceError):
                 raise
             _log.error("counters were not saved", extra={"why": str(error)})

@@ -71,7 +71,9 @@ class Settlement:
                 must_ask = must_ask or not self._is_settled(ticket.known)
         for ticket in await self._ask_again(good) if must_ask else good:
             if self._counters.use(ticket.known.record.ref, ticket.known.window, ticket.message.counter):
-                await self._outlet.put(ticket)
+                if self._outlet.is_full:
+                    await self._outlet.wait_for_room()
+                self._outlet.put(ticket)
             else:
                 self._refuse(ticket, refusals.STALE)
 

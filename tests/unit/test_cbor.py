@@ -275,6 +275,7 @@ def test_whatever_is_like_a_number_text_array_or_map_is_written_as_one() -> None
     assert cbor.encode(MappingProxyType({2: 0, 1: 0})) == bytes.fromhex("a201000200")
 
 
-def test_a_byte_string_alone_is_written_alike() -> None:
+def test_a_byte_string_or_text_alone_is_written_alike() -> None:
     for length in (0, 1, 23, 24, 255, 256, 70_000):
         assert cbor.encode_bytes(bytes(length)) == cbor.encode(bytes(length))
+        assert cbor.encode_text("ü" * length) == cbor.encode("ü" * length)

@@ -134,6 +134,15 @@ def test_the_longest_message_is_as_long_as_any() -> None:
         decode_message(longer)
 
 
+@pytest.mark.parametrize("time", [None, 0, 2**40])
+@pytest.mark.parametrize("length", [0, 24, 300])
+def test_a_message_is_passed_on_with_its_device(time: int | None, length: int) -> None:
+    message = decode_message(unsigned(70_000, time, bytes(length)))
+    assert message.attributed_to("54524C0000000001") == cbor.encode(
+        ["54524C0000000001", 70_000, time, bytes(length)]
+    )
+
+
 def agree(data: bytes) -> None:
     """The quick decoder may leave a message to the general one, but never reads one that it would not."""
     quick = decode_usual(data)
