@@ -42,6 +42,12 @@ _NATIVE_REQUEST: Final = 2
 MAX_CRL_NUMBER: Final = 2**63 - 1
 """RFC 5280 §5.2.3 allows 20 octets; nobody counts so far, and this fits every store."""
 
+_UNREADABLE: Final = (
+    ValueError, TypeError, OverflowError, UnsupportedAlgorithm, InvalidSignature,
+    x509.InvalidVersion, x509.DuplicateExtension, x509.ExtensionNotFound,
+)  # fmt: skip
+"""All that `cryptography` raises over a list that is none, some of it only when a field is read."""
+
 
 @dataclass(frozen=True, slots=True)
 class RevocationList:
@@ -74,17 +80,23 @@ def read_revocation_list(
     """
     try:
         crl = x509.load_der_x509_crl(data)
+        is_signed = crl.is_signature_valid(authority.public_key)
+    except _UNREADABLE as error:
+        raise MalformedMessage(f"not a revocation list: {error}") from None
+    if not is_signed:
+        # Nothing more of it is read: what is in a stranger's list is nobody's business.
+        raise RequestRejected(ProblemKind.BAD_SIGNATURE, "a revocation list of another issuer")
+    try:
         number = crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
         is_partial = any(extension.critical for extension in crl.extensions)
         serials = frozenset(_octets(entry.serial_number) for entry in crl)
         this_update = int(crl.last_update_utc.timestamp())
         next_update = None if crl.next_update_utc is None else int(crl.next_update_utc.timestamp())
         is_ours = crl.issuer.public_bytes() == authority.certificate.subject.to_der()
-        is_signed = crl.is_signature_valid(authority.public_key)
-    except (ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature, x509.ExtensionNotFound) as error:
+    except _UNREADABLE as error:
         raise MalformedMessage(f"not a revocation list: {error}") from None
-    if not is_ours or not is_signed:
-        raise RequestRejected(ProblemKind.BAD_SIGNATURE, "a revocation list of another issuer")
+    if not is_ours:
+        raise RequestRejected(ProblemKind.BAD_SIGNATURE, "a revocation list under another name")
     if is_partial:
         raise RequestRejected(ProblemKind.UNSUPPORTED_FORMAT, "not the issuer's whole revocation list")
     if number > MAX_CRL_NUMBER:
