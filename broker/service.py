@@ -2,6 +2,7 @@
 
 import logging
 import random
+from collections import Counter
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from protocol.problem import Problem
 
 MAX_IN_WORK: Final = 256
 """Requests in work per service: a second's worth of enrollments; whatever is beyond would only wait."""
+MAX_IN_WORK_PER_CLIENT: Final = MAX_IN_WORK // 4
+"""Of these, how many may be one client's: a device asks one thing at a time, a few at most."""
 MAX_WAITING_MESSAGES: Final = 4096
 """Signed messages that the verifier has not taken yet: a fifth of a second of its work, 2 MiB."""
 RETRY_AFTER: Final = 2.0
@@ -98,6 +101,8 @@ class Service:
         self._messages = messages
         self._tasks = tasks
         self._room = max_in_work
+        self._in_work: Counter[str] = Counter()
+        """Requests in work by client-id; no more entries than requests."""
         self._inbox, self._outlet = anyio.create_memory_object_stream[InboundMessage](max_waiting_messages)
         self._connection: Connection | None = None
 
@@ -185,6 +190,7 @@ class Service:
             self._send_now(*way.render(problem))
             return
         self._room -= 1
+        self._in_work[asked.client_id] += 1
         self._tasks.start_soon(self._answer, way)
 
     def _problem_at_the_door(self, asked: topics.RequestTopic, payload: bytes) -> Problem | None:
@@ -192,7 +198,7 @@ class Service:
             return Problem(ProblemKind.TOO_LARGE, f"at most {cbor.MAX_MESSAGE_BYTES} bytes")
         if payload and not asked.op.has_body:
             return Problem(ProblemKind.MALFORMED, f"{asked.op.value} has no body")
-        if self._room <= 0:
+        if self._room <= 0 or self._in_work[asked.client_id] >= MAX_IN_WORK_PER_CLIENT:
             self.counters.overloaded += 1
             return Problem(ProblemKind.OVERLOADED, retry_after=RETRY_AFTER)
         return None
@@ -214,6 +220,9 @@ class Service:
             self.counters.dropped += 1
         finally:
             self._room += 1
+            self._in_work[asked.client_id] -= 1
+            if not self._in_work[asked.client_id]:
+                del self._in_work[asked.client_id]
 
     async def _ask(self, inbound: Inbound) -> Reply:
         assert self._handler is not None

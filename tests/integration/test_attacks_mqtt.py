@@ -19,7 +19,7 @@ from broker.connection import open_connection
 from broker.embedded import EmbeddedBroker
 from broker.link import MAX_BACKLOG_BYTES
 from broker.quiet import LINES_PER_SECOND, QuietLog
-from broker.service import serve_authority
+from broker.service import MAX_IN_WORK_PER_CLIENT, serve_authority
 from protocol.errors import ProblemKind, ServiceError
 from protocol.labels import Operation
 from protocol.ports import Content, Inbound, Media, Outbound, Reply
@@ -180,3 +180,35 @@ async def test_correlation_data_as_long_as_a_packet_does_not_either(tmp_path: Pa
         assert topic.endswith("/accepted")
         assert "correlation_data" not in properties
         assert service.counters.connections == 1
+
+
+# --- one client's flood ---------------------------------------------------------------------------------
+
+
+async def test_one_clients_requests_leave_room_for_others() -> None:
+    gate = anyio.Event()
+
+    async def slow(request: Inbound) -> Reply:
+        await gate.wait()
+        return Content(request.body, Media.C509_CERTIFICATE)
+
+    async with (
+        broker_of_our_own() as broker,
+        serve_authority(
+            slow, broker=broker.service_address(), max_in_work=MAX_IN_WORK_PER_CLIENT + 1
+        ) as service,
+        client(broker, "attacker") as attacker,
+        client(broker, "honest") as honest,
+    ):
+        await attacker.subscribe("est/attacker/#")
+        await honest.subscribe("est/honest/#")
+        for number in range(100):
+            await attacker.publish("est/attacker/meter-ds/sen", b"%d" % number)
+        await until(lambda: service.counters.overloaded == 100 - MAX_IN_WORK_PER_CLIENT)
+        await honest.publish("est/honest/meter-ds/sen", b"please")
+        await until(lambda: service.counters.requests == 101)
+        gate.set()
+        while (topic := (await honest.message())[0]) == "est/honest/meter-ds/sen":
+            pass
+        assert topic.endswith("/accepted")
+        await until(lambda: not service._in_work)
