@@ -24,6 +24,7 @@ from protocol.voucher import key_identifier
 
 MAX_PATH: Final = 4
 """Most CA certificates below the root."""
+SUBJECT_KEY_IDENTIFIER: Final = 1
 BASIC_CONSTRAINTS: Final = 4
 CERTIFICATE_POLICIES: Final = 6
 AUTHORITY_KEY_IDENTIFIER: Final = 7

@@ -13,7 +13,13 @@ from protocol.exchange.authority_effects import Ask, Confirm, Issue, NewSigner, 
 from protocol.exchange.facts import CertificateFacts, CertificateState, Facts
 from protocol.exchange.request import KEY_ALGORITHMS, Confirmation, Payload, Revocation
 from protocol.labels import Operation, Tier
-from protocol.path import Authority, check_profile, is_as_issued
+from protocol.path import (
+    AUTHORITY_KEY_IDENTIFIER,
+    SUBJECT_KEY_IDENTIFIER,
+    Authority,
+    check_profile,
+    is_as_issued,
+)
 from protocol.problem import Problem
 from protocol.profiles import PROFILES, Profile
 
@@ -54,7 +60,7 @@ def read_bootstrap(encoded: bytes, place: Place) -> Bootstrap | None:
     """
     certificate = c509.decode_certificate(encoded)
     for maker in place.makers:
-        if certificate.issuer_name != maker.certificate.subject:
+        if not _names(certificate, maker.certificate):
             continue
         for label in place.profile.opened_by:
             profile = PROFILES[label]
@@ -65,6 +71,14 @@ def read_bootstrap(encoded: bytes, place: Place) -> Bootstrap | None:
                     raise MalformedMessage("another form of the certificate than its maker made")
                 return Bootstrap(certificate, maker, label, name)
     return None
+
+
+def _names(certificate: c509.Certificate, issuer: c509.Certificate) -> bool:
+    """Return whether `certificate` says that `issuer` made it; makers' names may be equal, their keys not."""
+    if certificate.issuer_name != issuer.subject:
+        return False
+    key, own = certificate.extension(AUTHORITY_KEY_IDENTIFIER), issuer.extension(SUBJECT_KEY_IDENTIFIER)
+    return key == own or not isinstance(key, bytes) or not isinstance(own, bytes)
 
 
 def judge(

@@ -13,8 +13,18 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 
-from agents.authority import AuthorityAgent, Layout, MakerIssuer, initialise, open_authority, read_settings
+from agents.authority import (
+    AuthorityAgent,
+    Layout,
+    MakerIssuer,
+    NewDevice,
+    initialise,
+    open_authority,
+    read_settings,
+    register_devices,
+)
 from agents.authority.domain import read_certificate
 from agents.authority.hierarchy import _Ca, _ca, _make_operator
 from agents.authority.issuer import Issuer, ToBeIssued
@@ -26,6 +36,7 @@ from protocol.cose import Algorithm
 from protocol.errors import ExchangeTimeout, ProblemKind
 from protocol.exchange.device_pace import Patience
 from protocol.exchange.request import Confirmation, Door, certification_request, sign_request
+from protocol.identity import client_id
 from protocol.labels import Domain, Operation
 from protocol.path import verification_key
 from protocol.ports import Content, Inbound, Outbound, Reply, SignedRefusal
@@ -77,6 +88,12 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.rmtree(layout.operator(Domain.METERING))
     layout.audit_head.unlink(missing_ok=True)
     _make_operator(layout, read_settings(folder / "rogue"), Domain.METERING, domain_root, PASSPHRASE, NOW)
+    # A second maker that calls itself as ours does, and whose file comes first.
+    name = read_certificate(layout.certificates / "metering-maker.pem").subject.cn
+    assert name is not None
+    namesake = _ca(name, domain_root, ("meter-boot",), 0, NOW, 10**8)
+    pem = namesake.certificate.public_bytes(Encoding.PEM)
+    (folder / "ours" / "certificates" / "metering-maker-a.pem").write_bytes(pem)
     shutil.rmtree(folder / "roots")
     return folder
 
@@ -204,18 +221,16 @@ async def test_the_rogue_makes_no_devices(
 ) -> None:
     """A bootstrap certificate by an operator's CA, or by one that calls itself as our maker does."""
     async with opened(template, tmp_path / "copy") as scheme:
-        key, authority_key, certificate = new_key(), scheme.rogue_key, scheme.rogue_certificate
+        key, certificate = new_key(), scheme.rogue_certificate
         name = c509.decode_certificate(scheme.bootstrap[1]).subject.cn
         assert name is not None
         if is_named_like_the_maker:
-            maker = scheme.ours.authorities[Domain.METERING].makers[0].certificate
-            assert maker.subject.cn is not None
-            twin = _ca(maker.subject.cn, None, ["meter-boot"], 0, NOW, 10**8)
-            authority_key, certificate = twin.key, c509.from_der(_der(twin.certificate))
+            # Its name and its key identifier, which anybody can write down.
+            certificate = read_certificate(scheme.directory / "certificates" / "metering-maker.pem")
         order = ToBeIssued(
             profile_of("meter-boot"), b"\x05" * 8, name, NOW, None, Algorithm.ES256, key.public_key
         )
-        forged = Issuer(authority_key, certificate).issue(order)
+        forged = Issuer(scheme.rogue_key, certificate).issue(order)
         payload = certification_request(c509.Name.common_name(name), new_key())
         door = Door(scheme.id_of(scheme.ours), METER_DS, Operation.SEN, 0)
         body = sign_request(key, forged, door, payload, by_value=True)
@@ -226,9 +241,25 @@ async def test_the_rogue_makes_no_devices(
 
 
 def _der(certificate: x509.Certificate) -> bytes:
-    from cryptography.hazmat.primitives.serialization import Encoding
-
     return certificate.public_bytes(Encoding.DER)
+
+
+async def test_a_maker_of_the_same_name_keeps_no_device_of_the_other_out(
+    template: Path, tmp_path: Path
+) -> None:
+    async with opened(template, tmp_path / "copy") as scheme:
+        names = [maker.certificate.subject for maker in scheme.ours.authorities[Domain.METERING].makers]
+        assert names[0] == names[1]
+        key, name = new_key(), "54524C00000000FF"
+        with MakerIssuer(scheme.directory, Domain.METERING, PASSPHRASE, clock=lambda: NOW) as maker:
+            certificate = maker.issue(profile_of("meter-boot"), name, key.public_key).encoded
+            identifier = client_id(maker.key_id, name)
+            new = NewDevice(name, Domain.METERING, maker.key_id, identifier, (METER_DS,), None)
+        register_devices(scheme.ours.store, [new], NOW)
+        payload = certification_request(c509.Name.common_name(name), new_key())
+        door = Door(scheme.id_of(scheme.ours), METER_DS, Operation.SEN, 0)
+        body = sign_request(key, certificate, door, payload, by_value=True)
+        certificate_of(await scheme.ours.handle(Inbound(METER_DS, Operation.SEN, body, "test:1")))
 
 
 async def test_both_know_themselves_apart(template: Path, tmp_path: Path) -> None:
