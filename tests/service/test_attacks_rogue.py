@@ -240,10 +240,6 @@ async def test_the_rogue_makes_no_devices(
         assert everything(scheme.ours) == before
 
 
-def _der(certificate: x509.Certificate) -> bytes:
-    return certificate.public_bytes(Encoding.DER)
-
-
 async def test_a_maker_of_the_same_name_keeps_no_device_of_the_other_out(
     template: Path, tmp_path: Path
 ) -> None:
