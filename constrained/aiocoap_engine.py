@@ -14,6 +14,7 @@ from aiocoap.tokenmanager import TokenManager
 from constrained.crew import Crew
 from constrained.door import BUSY, Call, Door, Limits
 from constrained.quiet import QuietLog
+from constrained.sockets import network_of
 from constrained.transport import Messages, Transport, datagram_of, fill
 from constrained.wire import Option, Request, Response, encode_uint
 
@@ -58,10 +59,11 @@ class _Context(Context):  # type: ignore[misc]  # aiocoap is untyped
         self._crew = crew
 
     def render_to_pipe(self, pipe: Pipe) -> None:
-        if self._crew.is_full:
+        network = network_of(pipe.request.remote.sockaddr)
+        if self._crew.is_full(network):
             pipe.add_response(_message(BUSY), is_last=True)
             return
-        task = self._crew.start(self.serversite.render_to_pipe(pipe))
+        task = self._crew.start(self.serversite.render_to_pipe(pipe), network)
         # A peer that uses its token again has given the earlier request up.
         pipe.on_interest_end(task.cancel)
 
@@ -69,7 +71,7 @@ class _Context(Context):  # type: ignore[misc]  # aiocoap is untyped
 @asynccontextmanager
 async def listen(bound: socket.socket, door: Door, limits: Limits, log: QuietLog) -> AsyncIterator[None]:
     """Serve `door` on `bound` as long as the block is open; closes `bound`."""
-    async with Crew(limits.in_work) as crew:
+    async with Crew(limits.in_work, limits.in_work_of_source) as crew:
         context = _Context(_Site(door), crew, log)
         tokens = TokenManager(context)
         messages = Messages(tokens, limits.exchanges, limits.unacknowledged)

@@ -1,7 +1,9 @@
-"""The tasks of a server, with an owner and a bound."""
+"""The tasks of a server, with an owner, a bound, and a bound for each of those they work for."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Coroutine
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -12,12 +14,19 @@ class Crew:
     asyncio's own task group and not anyio's: one `start_soon` is 16 µs, one `create_task` 3
     (Python 3.11, anyio 4.16), and here there is one for every request. The coroutines may use anyio
     as they like.
+
+    Args:
+        size: Most tasks.
+        share: Most tasks of one source; None: as many as there are.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, share: int | None = None) -> None:
         self._size = size
+        self._share = size if share is None else share
         self._group = asyncio.TaskGroup()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._of_source: Counter[bytes] = Counter()
+        """No more entries than tasks."""
 
     async def __aenter__(self) -> Self:
         await self._group.__aenter__()
@@ -32,17 +41,23 @@ class Crew:
         # group of one.
         await self._group.__aexit__(None, None, None)
 
-    @property
-    def is_full(self) -> bool:
-        """Whether `start` may not be called."""
-        return len(self._tasks) >= self._size
+    def is_full(self, source: bytes = b"") -> bool:
+        """Return whether `start` may not be called for `source`."""
+        return len(self._tasks) >= self._size or self._of_source[source] >= self._share
 
-    def start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+    def start(self, work: Coroutine[None, None, None], source: bytes = b"") -> asyncio.Task[None]:
         """Start `work`, which raises nothing but cancellation, and return its task."""
         task = self._group.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._of_source[source] += 1
+        task.add_done_callback(partial(self._ended, source))
         return task
+
+    def _ended(self, source: bytes, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._of_source[source] -= 1
+        if not self._of_source[source]:
+            del self._of_source[source]
 
     def __len__(self) -> int:
         return len(self._tasks)

@@ -53,6 +53,9 @@ class Limits:
     in_work: int = 2048
     """Most requests in handlers, above what any handler's own admission control lets in; one more is
     5.03 at once."""
+    in_work_of_source: int = 1024
+    """Of these, how many may be one source's (`constrained.sockets.network_of`): half, so that nobody alone
+    shuts the others out, and no less, because a fleet behind one gateway is one source."""
     unacknowledged: int = 1024
     """Most separate responses that are repeated until acknowledged; one more is sent once, as NON."""
 
@@ -85,7 +88,7 @@ def _refusal(code: Code, kind: ProblemKind, detail: str) -> Response:
 
 
 BUSY: Final = _hint(Problem(ProblemKind.UNAVAILABLE, "", 5.0), Code.SERVICE_UNAVAILABLE)
-"""What an engine answers when `Limits.in_work` requests are in handlers."""
+"""What an engine answers when `Limits.in_work` requests are in handlers, or the source's share of them."""
 _NOT_FOUND: Final = _refusal(Code.NOT_FOUND, ProblemKind.NOT_FOUND, "")
 _BAD_METHOD: Final = _refusal(
     Code.METHOD_NOT_ALLOWED, ProblemKind.UNEXPECTED, "GET or POST, as the operation has it"

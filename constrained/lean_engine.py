@@ -19,7 +19,7 @@ from constrained.crew import Crew
 from constrained.door import BUSY, Call, Door, Limits
 from constrained.quiet import QuietLog
 from constrained.shelf import Shelf
-from constrained.sockets import SockAddr, is_multicast, source_of
+from constrained.sockets import SockAddr, is_multicast, network_of, source_of
 from constrained.wire import MAX_DATAGRAM_BYTES, Code, Datagram, Request, Response, Type, decode, encode
 from protocol.errors import MalformedMessage
 
@@ -151,10 +151,10 @@ class _Endpoint:
         outcome = self._door.enter(request)
         if not isinstance(outcome, Call):
             self._reply(exchange, outcome)
-        elif self._crew.is_full:
+        elif self._crew.is_full(network := network_of(peer)):
             self._reply(exchange, BUSY)
         else:
-            self._crew.start(self._work(exchange, outcome))
+            self._crew.start(self._work(exchange, outcome), network)
             if is_confirmable:
                 self._unanswered.append((time.monotonic() + EMPTY_ACK_DELAY, exchange))
                 self._something_due.set()
@@ -213,7 +213,7 @@ class _Endpoint:
 async def listen(bound: socket.socket, door: Door, limits: Limits, log: QuietLog) -> AsyncIterator[None]:
     """Serve `door` on `bound` as long as the block is open."""
     # The endpoint ends first, so that nothing new comes to a crew that is dismissed.
-    async with Crew(limits.in_work) as crew, Crew(2) as endpoint_tasks:
+    async with Crew(limits.in_work, limits.in_work_of_source) as crew, Crew(2) as endpoint_tasks:
         endpoint = _Endpoint(bound, door, limits, crew, log)
         endpoint_tasks.start(endpoint.receive())
         endpoint_tasks.start(endpoint.keep_time())

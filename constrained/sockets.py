@@ -78,6 +78,19 @@ def source_of(sockaddr: SockAddr) -> str:
     return f"coap:[{host}]:{sockaddr[1]}" if ":" in host else f"coap:{host}:{sockaddr[1]}"
 
 
+def network_of(sockaddr: SockAddr) -> bytes:
+    """Return what of a peer's address cannot be had for nothing: what shares are counted by.
+
+    An IPv4 address is one peer's, or of the many behind one gateway (16 bytes). Of IPv6 addresses a host
+    takes as many as it likes in its own network, which is the first half of each (8 bytes).
+
+    Source:
+        RFC 4291 §2.5.4.
+    """
+    packed = socket.inet_pton(socket.AF_INET6, sockaddr[0].partition("%")[0])
+    return packed if packed.startswith(_MAPPED_BYTES) else packed[:8]
+
+
 def is_multicast(pktinfo: bytes) -> bool:
     """Return whether a datagram came to a group (RFC 3542 `in6_pktinfo`: address, interface)."""
     if pktinfo.startswith(_MAPPED_BYTES):

@@ -105,9 +105,9 @@ class Peer:
 
 
 @asynccontextmanager
-async def peer_of(server: CoapServer) -> AsyncIterator[Peer]:
-    """Open a peer with a port of its own."""
-    async with await anyio.create_connected_udp_socket(*server.addresses[0]) as socket:
+async def peer_of(server: CoapServer, host: str | None = None) -> AsyncIterator[Peer]:
+    """Open a peer with a port of its own, and an address of its own if `host` names one of this machine's."""
+    async with await anyio.create_connected_udp_socket(*server.addresses[0], local_host=host) as socket:
         yield Peer(socket)
 
 

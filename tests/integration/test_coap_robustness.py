@@ -11,7 +11,7 @@ from aiocoap.numbers.optionnumbers import OptionNumber
 
 from constrained.server import Engine, Limits
 from constrained.wire import Block, Code, Option, Type, encode
-from tests.integration.coap_world import ENGINES, SEN, Authority, Peer, option, peer_of, seen
+from tests.integration.coap_world import ENGINES, SEN, Authority, Peer, option, peer_of, seen, until
 
 pytestmark = pytest.mark.parametrize("engine", ENGINES)
 
@@ -240,7 +240,30 @@ async def test_a_flood_from_one_peer_leaves_another_served(engine: Engine) -> No
         assert (await honest.request()).code == Code.CHANGED
 
 
-async def flood(peer: Peer) -> None:
-    for mid in range(300):
+async def test_one_source_takes_its_share_of_the_work_and_no_more(engine: Engine) -> None:
+    authority = Authority(gate=anyio.Event())
+    limits = Limits(in_work=20, in_work_of_source=10)
+    async with (
+        authority.serve(engine, limits=limits) as server,
+        peer_of(server, "127.0.0.2") as greedy,
+        peer_of(server, "127.0.0.2") as neighbour,
+        peer_of(server, "127.0.0.3") as other,
+    ):
+        await flood(greedy, 100)
+        await until(lambda: len(authority.heard) == 10)
+        # Ports cost nothing: another one of the same host has no share of its own.
+        assert (await neighbour.request()).code == Code.SERVICE_UNAVAILABLE
+        await flood(other, 5)
+        await until(lambda: len(authority.heard) == 15)
+        assert authority.gate is not None
+        authority.gate.set()
+        for _ in range(5):
+            assert (await other.receive()).code == Code.CHANGED
+        # What is done takes no share any more.
+        assert (await neighbour.request()).code == Code.CHANGED
+
+
+async def flood(peer: Peer, size: int = 300) -> None:
+    for mid in range(size):
         options = [*((Option.URI_PATH, part) for part in SEN), (Option.CONTENT_FORMAT, b"\x12")]
         await peer.send(encode(Type.NON, Code.POST, mid, mid.to_bytes(2), options, bytes(100)))

@@ -5,7 +5,7 @@ import struct
 
 import pytest
 
-from constrained.sockets import address_of, bind, is_multicast, resolve, source_of
+from constrained.sockets import address_of, bind, is_multicast, network_of, resolve, source_of
 
 
 def pktinfo(address: str) -> bytes:
@@ -20,6 +20,22 @@ def test_groups_are_told(address: str) -> None:
 @pytest.mark.parametrize("address", ["::1", "fe80::1", "2001:db8::1", "::ffff:127.0.0.1", "::ffff:223.0.0.1"])
 def test_single_hosts_are_no_groups(address: str) -> None:
     assert not is_multicast(pktinfo(address))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_same"),
+    [
+        ("::ffff:192.0.2.1", "::ffff:192.0.2.1", True),
+        ("::ffff:192.0.2.1", "::ffff:192.0.2.2", False),
+        ("2001:db8::1", "2001:db8::ffff:0:0:2", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+        ("fe80::1%lo", "fe80::2", True),
+    ],
+)
+def test_a_source_is_an_address_or_the_network_that_one_host_may_have(
+    one: str, other: str, is_same: bool
+) -> None:
+    assert (network_of((one, 1, 0, 0)) == network_of((other, 2, 0, 0))) is is_same
 
 
 @pytest.mark.parametrize(
