@@ -14,12 +14,53 @@ class Tier(IntEnum):
     """Short-lived, opens one service."""
 
 
-class Domain(StrEnum):
-    """An industry; certificates of one never open a door of another."""
+class Industry(StrEnum):
+    """What a service is for; each has one domain or several."""
 
     METERING = "metering"
     EV = "ev"
     ITS = "its"
+
+
+class Domain(StrEnum):
+    """A closed world of certificates with one authority; those of one never open a door of another.
+
+    An industry has several where its standards ask for other roots, other curves or other operators.
+    """
+
+    METERING = "metering"
+    """IEC 62056, security suite 1: P-256."""
+    METERING2 = "metering2"
+    """IEC 62056, security suite 2: P-384."""
+    SMKI = "smki"
+    """Meters of Great Britain."""
+    EV_MO = "ev-mo"
+    """ISO 15118-2: mobility operators, whose contracts cars hold."""
+    EV_CPO = "ev-cpo"
+    """ISO 15118-2: charge point operators, whose stations show a certificate."""
+    EV_CPS = "ev-cps"
+    """ISO 15118-2: certificate provisioning services, which vouch for contracts in transit."""
+    EV20_MO = "ev20-mo"
+    """ISO 15118-20: as EV_MO, P-521."""
+    EV20_CPO = "ev20-cpo"
+    """ISO 15118-20: as EV_CPO, P-521."""
+    EV20_CPS = "ev20-cps"
+    """ISO 15118-20: as EV_CPS, P-521."""
+    ITS = "its"
+    """Vehicle-to-vehicle traffic."""
+
+    @property
+    def industry(self) -> Industry:
+        """The industry that it belongs to."""
+        return _INDUSTRIES.get(self, Industry.EV)
+
+
+_INDUSTRIES = {
+    Domain.METERING: Industry.METERING,
+    Domain.METERING2: Industry.METERING,
+    Domain.SMKI: Industry.METERING,
+    Domain.ITS: Industry.ITS,
+}
 
 
 class Operation(StrEnum):

@@ -6,7 +6,7 @@ narrow. Signatures are verified here, because paths are few and cached; the sign
 verification is batched elsewhere.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from protocol import c509
 from protocol.c509 import der
 from protocol.cose import Algorithm, PublicKey, is_signature_valid
+from protocol.end_entity import holder_of
 from protocol.errors import ProblemKind, RequestRejected
 from protocol.exchange.request import KEY_ALGORITHMS, SIGNATURE_ALGORITHMS
 from protocol.low_s import with_low_s
@@ -196,15 +197,16 @@ def check_profile(certificate: c509.Certificate, profile: Profile) -> str:
     usages: tuple[int | bytes, ...] = certificate.extension(EXTENDED_KEY_USAGE) or ()
     if usages != profile.extended_key_usage:
         raise RequestRejected(ProblemKind.WRONG_SIGNER, f"other extended key usages than {profile.label} has")
-    if certificate.extension(BASIC_CONSTRAINTS) is not None:
+    constraint = -2 if profile.has_basic_constraints else None
+    if certificate.extension(BASIC_CONSTRAINTS) != constraint:
         raise RequestRejected(
-            ProblemKind.WRONG_SIGNER, "an end entity's certificate has no basic constraints"
+            ProblemKind.WRONG_SIGNER,
+            "an end entity's certificate has no basic constraints"
+            if constraint is None
+            else f"{profile.label} certificates say that they are no CA's",
         )
-    _check_critical(certificate)
-    name = certificate.subject.cn
-    if name is None or len(certificate.subject.attributes) != 1:
-        raise RequestRejected(ProblemKind.WRONG_SUBJECT, "a device is named by a lone common name")
-    return profile.naming.check(name)
+    _check_critical(certificate, profile.critical)
+    return holder_of(certificate, profile)
 
 
 def policies_of(certificate: c509.Certificate) -> tuple[str, ...]:
@@ -225,9 +227,9 @@ def _check_ca(certificate: c509.Certificate, *, cas_below: int) -> None:
     _check_critical(certificate)
 
 
-def _check_critical(certificate: c509.Certificate) -> None:
+def _check_critical(certificate: c509.Certificate, declared: Collection[int] = ()) -> None:
     for extension in certificate.extensions:
-        if extension.critical and extension.id not in _UNDERSTOOD:
+        if extension.critical and extension.id not in _UNDERSTOOD and extension.id not in declared:
             raise RequestRejected(ProblemKind.WRONG_SIGNER, "a critical extension that is not understood")
 
 

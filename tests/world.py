@@ -117,7 +117,7 @@ def leaf_extensions(profile: Profile, key: Signer, issuer: Ca) -> tuple[c509.Ext
     found = [c509.Extension(2, critical=True, value=int(profile.key_usage))]
     if profile.extended_key_usage:
         found.append(c509.Extension(8, critical=False, value=profile.extended_key_usage))
-    if profile.has_key_identifiers:
+    if profile.key_identifier_bytes:
         found.append(c509.Extension(7, critical=False, value=issuer.key_id[:20]))
         found.append(c509.Extension(1, critical=False, value=hashlib.sha256(key.public_key).digest()[:20]))
     return tuple(found)

@@ -26,7 +26,18 @@ FORMAT: Final = 1
 """Version of this layout."""
 ORGANISATION: Final = re.compile(r"[0-9A-Za-z]{1,5}")
 """Short, because every certificate carries it: an issuer's name has at most 7 characters."""
-_LETTERS: Final = {Domain.METERING: "M", Domain.EV: "E", Domain.ITS: "I"}
+_LETTERS: Final = {
+    Domain.METERING: "M",
+    Domain.METERING2: "M2",
+    Domain.SMKI: "S",
+    Domain.EV_MO: "MO",
+    Domain.EV_CPO: "CPO",
+    Domain.EV_CPS: "CPS",
+    Domain.EV20_MO: "MO20",
+    Domain.EV20_CPO: "CPO20",
+    Domain.EV20_CPS: "CPS20",
+    Domain.ITS: "I",
+}
 
 
 class BadDirectory(Exception):

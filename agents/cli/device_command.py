@@ -27,7 +27,7 @@ from protocol.labels import Operation
 from protocol.message import STREAM
 from protocol.ports import Content, DeviceTransport, Outbound
 from protocol.problem import Problem
-from protocol.profiles import PROFILES, over_the_air, profile_of
+from protocol.profiles import PROFILES, profile_of, services_of
 
 STREAMS: Final = {actor.bootstrap: actor.stream for actor in (METER, GATEWAY)}
 """Where a device's messages go unless another stream is named, by its tier 1 label."""
@@ -125,7 +125,7 @@ def _label(device: Device, label: str | None) -> str:
     if label is None:
         return device.message_label
     domain = device.identity.domain
-    permitted = ", ".join(over_the_air(domain))
+    permitted = ", ".join(services_of(device.identity.label))
     if label not in PROFILES:
         raise Failure(f"--label {label}: no such label; this device can have {permitted}", USAGE)
     if profile_of(label).domain is not domain:
@@ -133,6 +133,8 @@ def _label(device: Device, label: str | None) -> str:
         raise Failure(
             f"--label {label} is of {other}, this device of {domain}: it can have {permitted}", USAGE
         )
+    if label not in services_of(device.identity.label):
+        raise Failure(f"--label {label} is not for {device.identity.label}: it can have {permitted}", USAGE)
     return label
 
 

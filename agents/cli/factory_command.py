@@ -29,7 +29,7 @@ def run(
     """
     tier_1 = [name for name, profile in PROFILES.items() if profile.tier is Tier.BOOTSTRAPPING]
     if label not in tier_1:
-        raise Failure(f"--label {label}: a factory makes {' or '.join(tier_1)}", USAGE)
+        raise Failure(f"--label {label}: a factory makes {', '.join(tier_1)}", USAGE)
     try:
         read_settings(directory)  # before anybody types a passphrase
         passphrase = passphrase_from(passphrase_file, what="the maker's keys")

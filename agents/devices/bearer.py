@@ -20,7 +20,7 @@ from protocol.exchange.device_return import GiveBack
 from protocol.exchange.device_trust import Anchor, Trust
 from protocol.exchange.request import RevocationReason
 from protocol.labels import Operation
-from protocol.profiles import Profile, over_the_air, profile_of
+from protocol.profiles import Profile, profile_of, services_of
 from protocol.validity import Clock
 from protocol.voucher import read_voucher
 
@@ -58,7 +58,7 @@ class Bearer:
     @property
     def message_label(self) -> str:
         """The label whose key signs messages: the one that speaks for itself."""
-        for label in over_the_air(self._identity.domain):
+        for label in services_of(self._identity.label):
             profile = profile_of(label)
             if profile.signs and profile.rekeyed_by == label:
                 return label

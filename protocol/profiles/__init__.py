@@ -3,19 +3,17 @@
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from protocol.c509 import KeyUsage
 from protocol.errors import ProblemKind, RequestRejected
 from protocol.labels import Domain
-from protocol.profiles import its, metering
-from protocol.profiles.declaration import Form, KeyUsage, Naming, Profile
+from protocol.profiles import ev, its, metering, smki
+from protocol.profiles.declaration import POLICY_ARC, Form, Profile
+from protocol.profiles.naming import Naming, SubjectForm
 
 __all__ = [
-    "POLICY_ARC", "PROFILES", "Form", "KeyUsage", "Naming", "Profile",
-    "labels_of_policies", "over_the_air", "policy_oid", "profile_of",
+    "POLICY_ARC", "PROFILES", "Form", "KeyUsage", "Naming", "Profile", "SubjectForm",
+    "labels_of_policies", "over_the_air", "policy_oid", "profile_of", "services_of",
 ]  # fmt: skip
-
-POLICY_ARC: Final = "2.25.161999519730467352631162911968179934231"
-"""Our arc of policy OIDs (ITU-T X.667: a UUID needs no registration): a CA certificate that lists
-`POLICY_ARC.n` may issue certificates of the label whose number is n."""
 
 
 def _by_label(profiles: Iterable[Profile]) -> Mapping[str, Profile]:
@@ -37,7 +35,9 @@ def _by_label(profiles: Iterable[Profile]) -> Mapping[str, Profile]:
     return table
 
 
-PROFILES: Final[Mapping[str, Profile]] = _by_label((*metering.PROFILES, *its.PROFILES))
+PROFILES: Final[Mapping[str, Profile]] = _by_label(
+    (*metering.PROFILES, *smki.PROFILES, *ev.PROFILES, *its.PROFILES)
+)
 """Every label."""
 
 
@@ -56,6 +56,14 @@ def profile_of(label: str) -> Profile:
 def over_the_air(domain: Domain | None = None) -> tuple[str, ...]:
     """Return the labels that can be asked for, of one domain or of all."""
     return tuple(p.label for p in PROFILES.values() if p.is_over_the_air and domain in (None, p.domain))
+
+
+def services_of(bootstrap: str) -> tuple[str, ...]:
+    """Return the labels that a tier 1 certificate opens, directly or by one that it opened."""
+    found = [bootstrap]
+    for label in found:
+        found += [other for other, p in PROFILES.items() if label in p.opened_by and other not in found]
+    return tuple(label for label in PROFILES if label in found[1:])
 
 
 def policy_oid(label: str) -> str:

@@ -4,14 +4,19 @@ A profile overrules the request: the authority takes from it the public key alon
 signing certificate proves. Names, usages, extensions and validity are the profile's.
 """
 
-import re
-from dataclasses import dataclass
-from enum import Enum, IntEnum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Final
 
+from protocol.c509 import ExtensionId, KeyUsage
 from protocol.cose import Algorithm
-from protocol.errors import ProblemKind, RequestRejected
 from protocol.labels import Domain, Operation, Tier
+from protocol.profiles.naming import LONE_COMMON_NAME, Naming, SubjectForm
+
+POLICY_ARC: Final = "2.25.161999519730467352631162911968179934231"
+"""Our arc of policy OIDs (ITU-T X.667: a UUID needs no registration): a CA certificate that lists
+`POLICY_ARC.n` may issue certificates of the label whose number is n."""
 
 
 class Form(IntEnum):
@@ -23,39 +28,8 @@ class Form(IntEnum):
     """X.509: the DER is signed, C509 carries it re-encoded."""
 
 
-class Naming(Enum):
-    """How a device of this label is named in its certificates' common name."""
-
-    SYSTEM_TITLE = "system title: 16 upper-case hex digits, the first three bytes the maker's FLAG id"
-    EUI64 = "EUI-64: HH-HH-HH-HH-HH-HH-HH-HH, upper-case hex digits"
-
-    def check(self, name: str) -> str:
-        """Return `name` if it is of this grammar.
-
-        Raises:
-            RequestRejected: It is not; WRONG_SUBJECT.
-        """
-        if not _GRAMMAR[self].fullmatch(name):
-            raise RequestRejected(ProblemKind.WRONG_SUBJECT, f"{name!r} is no {self.value}")
-        return name
-
-
-_GRAMMAR: Final = {
-    Naming.SYSTEM_TITLE: re.compile(r"[0-9A-F]{16}"),
-    Naming.EUI64: re.compile(r"[0-9A-F]{2}(-[0-9A-F]{2}){7}"),
-}
-
-
-class KeyUsage(IntEnum):
-    """Bits of keyUsage as C509 sums them: bit i of RFC 5280 §4.2.1.3 is 2^i."""
-
-    DIGITAL_SIGNATURE = 1
-    KEY_AGREEMENT = 16
-    KEY_CERT_SIGN = 32
-    CRL_SIGN = 64
-
-
 DAY: Final = 24 * 3600
+_ALWAYS_CRITICAL: Final = frozenset({ExtensionId.KEY_USAGE, ExtensionId.BASIC_CONSTRAINTS})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,32 +39,58 @@ class Profile:
     label: str
     number: int
     """Last arc of the label's policy OID; >= 1, never reused."""
+    version: int = 1
+    """Grows whenever certificates of this label begin to look otherwise."""
     domain: Domain
     tier: Tier
     form: Form
     naming: Naming
+    """How the certificate's holder is named."""
+    subject: SubjectForm = LONE_COMMON_NAME
+    is_granted_name: bool = False
+    """The name is not the device's own but what the inventory grants it: a contract's eMAID."""
     opened_by: tuple[str, ...] = ()
-    """Labels of the certificates, of the same device, that sign `sen`; empty: factory only."""
+    """Labels of the certificates, of the same device, that sign `sen` (or `skg`); empty: factory only."""
     rekeyed_by: str | None = None
-    """Label of the certificate that signs `sren` and `rev`: its own label, or the one above it."""
+    """Label of the certificate that signs `sren` (or `skg`) and `rev`: its own label, or the one above it."""
     confirmed_by: str | None = None
     """Label of the certificate that signs `conf`; its own label means the new certificate itself."""
+    is_key_generated: bool = False
+    """The authority makes the key pair and wraps the private key: `skg` in place of `sen` and `sren`."""
     algorithms: tuple[Algorithm, ...] = (Algorithm.ES256,)
     """Key types a request may bring, by the algorithm each is used with."""
     key_usage: int = KeyUsage.DIGITAL_SIGNATURE
     """Sum of `KeyUsage` bits; critical in the certificate."""
+    signs_messages: bool = False
+    """Whether signed messages (wire format of `protocol.message`) by its keys are taken."""
     extended_key_usage: tuple[int, ...] = ()
     """Registered C509 numbers of extended key usages (1 serverAuth, 2 clientAuth)."""
-    has_key_identifiers: bool = False
-    """Whether certificates carry authority and subject key identifiers (20 bytes each)."""
+    has_basic_constraints: bool = False
+    """Whether CA:FALSE is said (critical), or no basic constraints are there at all."""
+    key_identifier_bytes: int = 0
+    """Length of the authority and subject key identifiers: 20 (RFC 5280 §4.2.1.2 method 1), 8 (method 2),
+    or 0 for none."""
+    has_revocation_pointers: bool = False
+    """Whether it says where OCSP (authority information access) and CRL (distribution points) are."""
+    critical: frozenset[ExtensionId] = frozenset()
+    """Extensions that are critical besides key usage and basic constraints."""
+    is_closed: bool = False
+    """Relying parties reject any extension or attribute that is not declared here."""
+    policies: tuple[str, ...] = ()
+    """Certificate policies in the certificate itself, dotted; none keeps it small."""
+    max_der: int | None = None
+    """Most bytes of the DER form that relying parties read; None: no limit is known."""
     validity: int | None = None
     """Seconds; None: no expiry (99991231235959Z)."""
     renew_after: float = 0.8
     """Part of the validity after which a device asks for the next."""
+    renew_spread: float = 0.1
+    """Part of the validity over which a fleet that enrolled together spreads its renewals, from
+    `renew_after` on."""
     backdate: int = 300
     """Seconds by which notBefore lies before issuance, for receivers whose clock is behind."""
-    policies: tuple[str, ...] = ()
-    """Certificate policies in the certificate itself, dotted; none keeps it small."""
+    requirements: Mapping[str, str] = field(default_factory=dict[str, str], compare=False)
+    """Where a rule stands: the name of a lint rule -> the clause or requirement that asks for it."""
 
     def __post_init__(self) -> None:
         if bool(self.opened_by) != (self.rekeyed_by is not None) or bool(self.opened_by) != (
@@ -99,6 +99,12 @@ class Profile:
             raise ValueError(f"{self.label}: a label that opens over the air says who rekeys and confirms")
         if self.tier is Tier.BOOTSTRAPPING and self.opened_by:
             raise ValueError(f"{self.label}: tier 1 comes from the factory only")
+        if self.key_identifier_bytes not in (0, 8, 20):
+            raise ValueError(f"{self.label}: key identifiers of 8 or 20 bytes")
+        if self.opened_by and self.validity is None and self.form is Form.NATIVE:
+            raise ValueError(f"{self.label}: a service certificate ends")
+        if not 0 < self.renew_after < self.renew_after + self.renew_spread < 1:
+            raise ValueError(f"{self.label}: renewal begins and ends within the validity")
 
     @property
     def is_over_the_air(self) -> bool:
@@ -110,13 +116,22 @@ class Profile:
         """Whether a key of this label may sign messages and requests."""
         return bool(self.key_usage & KeyUsage.DIGITAL_SIGNATURE)
 
+    def is_critical(self, extension: int) -> bool:
+        """Return whether the extension of this registered number is critical."""
+        return extension in _ALWAYS_CRITICAL or extension in self.critical
+
     def signers_of(self, op: Operation) -> tuple[str, ...]:
         """Return the labels whose certificates sign `op` for this label; empty: nobody may."""
+        rekeyers = () if self.rekeyed_by is None else (self.rekeyed_by,)
         match op:
             case Operation.SEN:
-                return self.opened_by
-            case Operation.SREN | Operation.REV:
-                return () if self.rekeyed_by is None else (self.rekeyed_by,)
+                return () if self.is_key_generated else self.opened_by
+            case Operation.SREN:
+                return () if self.is_key_generated else rekeyers
+            case Operation.SKG:
+                return (*self.opened_by, *rekeyers) if self.is_key_generated else ()
+            case Operation.REV:
+                return rekeyers
             case Operation.CONF:
                 return () if self.confirmed_by is None else (self.confirmed_by,)
             case _:

@@ -1,7 +1,8 @@
 """Labels of vehicle-to-vehicle traffic, in X.509 and C509 form."""
 
 from protocol.labels import Domain, Tier
-from protocol.profiles.declaration import DAY, Form, Naming, Profile
+from protocol.profiles.declaration import DAY, Form, Profile
+from protocol.profiles.naming import Naming
 
 ITS_BOOT = Profile(
     label="its-boot",
@@ -10,7 +11,7 @@ ITS_BOOT = Profile(
     tier=Tier.BOOTSTRAPPING,
     form=Form.X509,
     naming=Naming.EUI64,
-    has_key_identifiers=True,
+    key_identifier_bytes=20,
 )
 ITS_ENROLL = Profile(
     label="its-enroll",
@@ -22,6 +23,7 @@ ITS_ENROLL = Profile(
     opened_by=("its-boot",),
     rekeyed_by="its-enroll",
     confirmed_by="its-enroll",
+    signs_messages=True,
     # Native, key usage alone: every byte is sent by every vehicle.
     validity=3 * 365 * DAY,
 )

@@ -19,7 +19,7 @@ from protocol.labels import Domain, Operation
 from protocol.path import verify_authority, verify_leaf
 from protocol.ports import Content, Inbound, Media, Reply
 from protocol.problem import Problem
-from protocol.profiles import profile_of
+from protocol.profiles import over_the_air, profile_of
 from protocol.validity import Clock as Judge
 from tests.rig import NOW, PASSPHRASE, Rig, certificate_of, fresh_directory, new_key, open_rig
 
@@ -253,7 +253,7 @@ async def test_it_does_not_serve_beside_readable_root_keys(tmp_path: Path) -> No
             pass
     shutil.move(directory / "roots", roots)
     async with open_authority(directory, PASSPHRASE, clock=lambda: NOW) as agent:
-        assert set(agent.labels) == {"meter-ds", "meter-ka", "meter-tls", "its-enroll"}
+        assert set(agent.labels) == {*over_the_air(Domain.METERING), "its-enroll"}
 
 
 async def test_root_keys_in_a_folder_of_their_own_are_noticed_too(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def test_every_ca_lists_its_labels_and_subordinates_only_narrow(tmp_path: Path) 
         policies = certificates[name].extensions.get_extension_for_class(x509.CertificatePolicies).value
         return labels_of_policies(policy.policy_identifier.dotted_string for policy in policies)
 
-    assert labels("metering-maker") == {"meter-boot"}
+    assert labels("metering-maker") == {"meter-boot", "client-boot"}
     assert labels("metering-operator") == set(over_the_air(Domain.METERING))
     assert labels("its-maker") | labels("its-operator") == labels("its-root")
     assert labels("metering-root") | labels("its-root") == labels("root")

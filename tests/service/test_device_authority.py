@@ -29,7 +29,7 @@ from protocol.exchange.request import RevocationReason
 from protocol.labels import Domain, Operation
 from protocol.ports import Inbound, Outbound, Reply
 from protocol.problem import Problem
-from protocol.profiles import over_the_air
+from protocol.profiles import over_the_air, services_of
 from tests.world import NOW
 
 QUICK = Patience(answer=2, pause=0.01, longest_pause=0.05, give_up=3)
@@ -95,9 +95,9 @@ async def scene(template: Path, folder: Path, domain: Domain = Domain.METERING) 
 @pytest.mark.parametrize("domain", [Domain.METERING, Domain.ITS])
 async def test_every_label_is_enrolled_and_rekeyed(template: Path, tmp_path: Path, domain: Domain) -> None:
     async with scene(template, tmp_path, domain) as s:
-        for label in over_the_air(domain):
+        for label in services_of(s.device.identity.label):
             await s.device.enroll(label, s.port)
-        for label in over_the_air(domain):
+        for label in services_of(s.device.identity.label):
             await s.device.rekey(label, s.port)
             assert s.states(label) == [CertificateState.SUPERSEDED, CertificateState.CURRENT]
 

@@ -148,7 +148,7 @@ def test_a_fault_of_ours_says_so_and_how_to_see_more() -> None:
         (["serve", "x", "--coap-engine", "steam"], "aiocoap or lean"),
         (
             ["factory", "x", "--label", "meter-ds", "--count", "1", "--out", "y"],
-            "a factory makes meter-boot or its-boot",
+            "a factory makes meter-boot, client-boot, ",
         ),
         (["revoke", "x", "y", "--reason", "dislike"], "one of unspecified, key-compromise"),
         (["inspect", "."], "is a folder"),

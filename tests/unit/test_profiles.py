@@ -27,14 +27,61 @@ class Row:
     usage: int = SIGNS
 
 
+def three(domain: Domain, holder: str) -> dict[str, Row]:
+    """One holder's certificates of DLMS/COSEM: a key-agreement key speaks for nobody."""
+    ds = (f"{holder}-ds",)
+    return {
+        f"{holder}-boot": Row(domain, 1, Form.X509, (), (), ()),
+        f"{holder}-ds": Row(domain, 2, Form.X509, (f"{holder}-boot",), ds, ds),
+        f"{holder}-ka": Row(domain, 2, Form.X509, ds, ds, ds, AGREES),
+        f"{holder}-tls": Row(domain, 2, Form.X509, ds, ds, ds, BOTH),
+    }
+
+
+def itself(domain: Domain, tier: int, form: Form, label: str, opener: str, usage: int = SIGNS) -> Row:
+    return Row(domain, tier, form, (opener,), (label,), (label,), usage)
+
+
+MO, CPO, CPS = Domain.EV_MO, Domain.EV_CPO, Domain.EV_CPS
+MO20, CPO20, CPS20 = Domain.EV20_MO, Domain.EV20_CPO, Domain.EV20_CPS
 TABLE = {
-    "meter-boot": Row(Domain.METERING, 1, Form.X509, (), (), ()),
-    "meter-ds": Row(Domain.METERING, 2, Form.X509, ("meter-boot",), ("meter-ds",), ("meter-ds",)),
-    "meter-ka": Row(Domain.METERING, 2, Form.X509, ("meter-ds",), ("meter-ds",), ("meter-ds",), AGREES),
-    "meter-tls": Row(Domain.METERING, 2, Form.X509, ("meter-ds",), ("meter-ds",), ("meter-ds",), BOTH),
+    **three(Domain.METERING, "meter"),
+    "meter-session": itself(Domain.METERING, 3, Form.NATIVE, "meter-session", "meter-ds"),
+    **three(Domain.METERING, "client"),
+    **three(Domain.METERING2, "meter2"),
+    "meter2-session": itself(Domain.METERING2, 3, Form.NATIVE, "meter2-session", "meter2-ds"),
+    **three(Domain.METERING2, "client2"),
+    "smki-boot": Row(Domain.SMKI, 1, Form.X509, (), (), ()),
+    "smki-ds": itself(Domain.SMKI, 2, Form.X509, "smki-ds", "smki-boot"),
+    "smki-ka": Row(Domain.SMKI, 2, Form.X509, ("smki-ds",), ("smki-ds",), ("smki-ds",), AGREES),
+    "ev-oem": Row(MO, 1, Form.X509, (), (), (), BOTH),
+    "ev-contract": itself(MO, 2, Form.X509, "ev-contract", "ev-oem", BOTH | 2 | 4),
+    "ev-station": Row(CPO, 1, Form.X509, (), (), ()),
+    "ev-secc": itself(CPO, 3, Form.X509, "ev-secc", "ev-station"),
+    "ev-service": Row(CPS, 1, Form.X509, (), (), ()),
+    "ev-cps": itself(CPS, 3, Form.X509, "ev-cps", "ev-service"),
+    "ev20-oem": Row(MO20, 1, Form.X509, (), (), (), BOTH),
+    "ev20-contract": itself(MO20, 2, Form.X509, "ev20-contract", "ev20-oem", BOTH),
+    "ev20-station": Row(CPO20, 1, Form.X509, (), (), ()),
+    "ev20-secc": itself(CPO20, 3, Form.X509, "ev20-secc", "ev20-station"),
+    "ev20-service": Row(CPS20, 1, Form.X509, (), (), ()),
+    "ev20-cps": itself(CPS20, 3, Form.X509, "ev20-cps", "ev20-service"),
     "its-boot": Row(Domain.ITS, 1, Form.X509, (), (), ()),
-    "its-enroll": Row(Domain.ITS, 2, Form.NATIVE, ("its-boot",), ("its-enroll",), ("its-enroll",)),
+    "its-enroll": itself(Domain.ITS, 2, Form.NATIVE, "its-enroll", "its-boot"),
+}
+GENERATED = {"ev-contract", "ev20-contract"}
+"""The authority makes their keys: one door, for the first and for every next."""
+NUMBERS = {
+    "meter-boot": 1, "meter-ds": 2, "meter-ka": 3, "meter-tls": 4, "meter-session": 5,
+    "client-boot": 6, "client-ds": 7, "client-ka": 8, "client-tls": 9,
+    "meter2-boot": 11, "meter2-ds": 12, "meter2-ka": 13, "meter2-tls": 14, "meter2-session": 15,
+    "client2-boot": 16, "client2-ds": 17, "client2-ka": 18, "client2-tls": 19,
+    "its-boot": 20, "its-enroll": 21, "smki-boot": 22, "smki-ds": 23, "smki-ka": 24,
+    "ev-oem": 30, "ev-contract": 31, "ev-station": 32, "ev-secc": 33, "ev-service": 34, "ev-cps": 35,
+    "ev20-oem": 36, "ev20-contract": 37, "ev20-station": 38, "ev20-secc": 39, "ev20-service": 40,
+    "ev20-cps": 41,
 }  # fmt: skip
+"""For good: a CA certificate in the field says which labels it may issue by these."""
 
 
 def test_the_table_has_every_label() -> None:
@@ -47,9 +94,11 @@ def test_a_label_is_opened_by_whom_the_table_says_and_nobody_else(label: str) ->
     assert (profile.domain, profile.tier, profile.form) == (row.domain, row.tier, row.form)
     assert profile.key_usage == row.usage
     for op in Operation:
+        is_generated = label in GENERATED
         expected = {
-            Operation.SEN: row.sen,
-            Operation.SREN: row.sren,
+            Operation.SEN: () if is_generated else row.sen,
+            Operation.SREN: () if is_generated else row.sren,
+            Operation.SKG: row.sen + row.sren if is_generated else (),
             Operation.REV: row.sren,
             Operation.CONF: row.conf,
         }.get(op, ())
@@ -82,20 +131,28 @@ def test_policies_are_numbers_under_our_arc_and_come_back_as_labels() -> None:
     assert profiles.labels_of_policies(oids) == set(PROFILES)
     assert profiles.labels_of_policies([profiles.policy_oid("meter-ds"), "1.2.3"]) == {"meter-ds"}
     assert profiles.labels_of_policies(["2.5.29.32.0"]) == frozenset(), "anyPolicy permits nothing here"
-    assert {label: profile_of(label).number for label in TABLE} == {
-        "meter-boot": 1,
-        "meter-ds": 2,
-        "meter-ka": 3,
-        "meter-tls": 4,
-        "its-boot": 20,
-        "its-enroll": 21,
-    }
+    assert {label: profile_of(label).number for label in TABLE} == NUMBERS
 
 
 def test_over_the_air_labels_are_those_that_can_be_asked_for() -> None:
-    assert set(profiles.over_the_air()) == {"meter-ds", "meter-ka", "meter-tls", "its-enroll"}
+    assert set(profiles.over_the_air()) == {label for label, row in TABLE.items() if row.tier > 1}
     assert profiles.over_the_air(Domain.ITS) == ("its-enroll",)
-    assert profiles.over_the_air(Domain.EV) == ()
+    assert profiles.over_the_air(Domain.EV_MO) == ("ev-contract",)
+
+
+def test_the_services_of_a_device_are_what_its_first_certificate_opens_directly_or_not() -> None:
+    assert profiles.services_of("meter-boot") == ("meter-ds", "meter-ka", "meter-tls", "meter-session")
+    assert profiles.services_of("client-boot") == ("client-ds", "client-ka", "client-tls")
+    assert profiles.services_of("ev-oem") == ("ev-contract",)
+    assert profiles.services_of("its-boot") == ("its-enroll",)
+
+
+def test_only_keys_that_sign_are_declared_to_sign_messages() -> None:
+    assert {label for label, profile in PROFILES.items() if profile.signs_messages} == {
+        "meter-ds", "meter-session", "meter2-ds", "meter2-session", "smki-ds", "ev-secc", "ev20-secc",
+        "its-enroll",
+    }  # fmt: skip
+    assert all(profile.signs for profile in PROFILES.values() if profile.signs_messages)
 
 
 def test_an_unknown_label_is_not_found() -> None:
@@ -127,6 +184,9 @@ def declare(label: str = "new", **fields: Any) -> Profile:
         {"confirmed_by": None},
         {"opened_by": ()},
         {"opened_by": (), "rekeyed_by": None},
+        {"key_identifier_bytes": 7},
+        {"form": Form.NATIVE, "validity": None},
+        {"renew_after": 0.95, "renew_spread": 0.1},
     ],
     ids=str,
 )
@@ -167,6 +227,20 @@ def test_a_declaration_that_does_not_fit_the_others_is_an_error(profile: Profile
         (Naming.EUI64, "02-00-00-ff-fe-00-00-01", False),
         (Naming.EUI64, "02:00:00:FF:FE:00:00:01", False),
         (Naming.EUI64, "020000FFFE000001", False),
+        (Naming.PCID, "TRL00000000000001", True),
+        (Naming.PCID, "TRL000000000000017", True),
+        (Naming.PCID, "TRL0000000000001", False),
+        (Naming.PCID, "trl00000000000001", False),
+        (Naming.EMAID, "DETRLC00000001", True),
+        (Naming.EMAID, "DETRLC000000019", True),
+        (Naming.EMAID, "DE-TRL-C00000001-9", False),
+        (Naming.EMAID, "DETRLC0000001", False),
+        (Naming.SECCID, "DETRLE0001", True),
+        (Naming.SECCID, "DETRLS" + "0" * 58, True),
+        (Naming.SECCID, "DETRLS" + "0" * 59, False),
+        (Naming.SECCID, "DE*TRL*E0001", False),
+        (Naming.SERVICE, "cps-1", True),
+        (Naming.SERVICE, "-", False),
     ],
 )
 def test_names_have_a_grammar(naming: Naming, name: str, is_good: bool) -> None:
