@@ -49,7 +49,7 @@ def prepare(directory: Path, count: int) -> list[Inbound]:
             payload = certification_request(c509.Name.common_name(name), new_key)
             body = sign_request(key, certificate, door, payload)
             requests.append(Inbound("meter-ds", Operation.SEN, body, f"coap:192.0.2.1:{number}"))
-        register_devices(maker._store, devices, int(time.time()))
+        register_devices(maker._store, devices, int(time.time()), (maker.authority,))
     return requests
 
 

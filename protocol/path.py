@@ -2,8 +2,9 @@
 
 A path is trusted for one label: the issuer is the authority that was asked for (being under the root is
 not enough), every CA above it is a CA, and each lists the label's policy OID, so subordinates only
-narrow. Signatures are verified here, because paths are few and cached; the signed messages' own
-verification is batched elsewhere.
+narrow. Makers' CAs list the prefixes of the names that they give, too (`protocol.profiles.prefixes`): under
+one root there are several makers, and none names devices of another. Signatures are verified here, because
+paths are few and cached; the signed messages' own verification is batched elsewhere.
 """
 
 from collections.abc import Collection, Sequence
@@ -18,8 +19,19 @@ from protocol.cose import Algorithm, PublicKey, is_signature_valid
 from protocol.end_entity import holder_of
 from protocol.errors import ProblemKind, RequestRejected
 from protocol.exchange.request import KEY_ALGORITHMS, SIGNATURE_ALGORITHMS
+from protocol.labels import Tier
 from protocol.low_s import with_low_s
-from protocol.profiles import KeyUsage, Profile, labels_of_policies
+from protocol.profiles import (
+    KeyUsage,
+    Listed,
+    NameSpace,
+    Prefix,
+    Profile,
+    labels_of_policies,
+    narrowed,
+    prefix_of_name,
+    prefixes_of_policies,
+)
 from protocol.validity import Clock, Verdict
 from protocol.voucher import key_identifier
 
@@ -46,6 +58,10 @@ class Authority:
     certificate: c509.Certificate
     labels: frozenset[str]
     """What it may issue: the intersection along the path."""
+    prefixes: Listed
+    """What the names may begin with: the intersection along the path, of those CAs that list some."""
+    gives: frozenset[NameSpace]
+    """Name spaces in which the CA itself lists prefixes; only there does it name new devices (tier 1)."""
     registration: c509.Certificate | None
     """Certificate of its registration key, which signs receipts and refusals."""
     latest_not_before: int
@@ -128,14 +144,17 @@ def verify_authority(
     if not 1 <= len(path) <= MAX_PATH:
         raise RequestRejected(ProblemKind.WRONG_SIGNER, f"a path of {len(path)} CA certificates")
     labels: frozenset[str] | None = None
+    prefixes: Listed = {}
     for depth, certificate in enumerate(path):
         issuer = path[depth + 1] if depth + 1 < len(path) else root
         if not is_issued_by(certificate, issuer):
             raise RequestRejected(ProblemKind.BAD_SIGNATURE, "a CA certificate is not signed by the next")
         _check_ca(certificate, cas_below=depth)
         _check_time(certificate, clock)
-        permitted = labels_of_policies(policies_of(certificate))
+        policies = policies_of(certificate)
+        permitted = labels_of_policies(policies)
         labels = permitted if labels is None else labels & permitted
+        prefixes = narrowed(prefixes, prefixes_of_policies(policies))
     _check_ca(root, cas_below=len(path))
     key_id = key_identifier(verification_key(path[0]))
     if authority is not None and key_id != authority:
@@ -143,7 +162,8 @@ def verify_authority(
     if registration is not None:
         check_registration(registration, path[0], clock)
     latest = max(certificate.not_before for certificate in path)
-    return Authority(key_id, path[0], labels or frozenset(), registration, latest)
+    gives = frozenset(space for space, own in prefixes_of_policies(policies_of(path[0])).items() if own)
+    return Authority(key_id, path[0], labels or frozenset(), prefixes, gives, registration, latest)
 
 
 def check_registration(registration: c509.Certificate, issuer: c509.Certificate, clock: Clock) -> None:
@@ -167,15 +187,65 @@ def verify_leaf(certificate: c509.Certificate, authority: Authority, profile: Pr
     """Return the device name that `certificate` proves, if `authority` issued it under `profile`.
 
     Raises:
-        RequestRejected: Wrong issuer, signature, form, usage, subject, algorithm or time.
+        RequestRejected: Wrong issuer, signature, form, usage, subject, algorithm or time; or a name that is
+            not the issuer's to give.
     """
     if profile.label not in authority.labels:
         raise RequestRejected(ProblemKind.WRONG_SIGNER, f"the authority may not issue {profile.label}")
     if not is_issued_by(certificate, authority.certificate):
         raise RequestRejected(ProblemKind.BAD_SIGNATURE, "the certificate is not signed by its authority")
-    name = check_profile(certificate, profile)
+    name = check_leaf(certificate, authority, profile)
     _check_time(certificate, clock)
     return name
+
+
+def check_leaf(certificate: c509.Certificate, authority: Authority, profile: Profile) -> str:
+    """Return the device name in `certificate`, if `authority` may issue such a one; its signature aside.
+
+    Raises:
+        RequestRejected: It may not, or the certificate has not the shape that `profile` declares.
+    """
+    name = check_profile(certificate, profile)
+    check_name(name, authority, profile)
+    return name
+
+
+def check_name(name: str, authority: Authority, profile: Profile) -> None:
+    """Check that `authority` may issue a certificate of this profile to `name`.
+
+    Args:
+        name: Of the profile's grammar.
+        authority: Verified.
+        profile: Of tier 1, where the issuer gives the name; of the others, where a maker has given it, and
+            the issuer is restricted only if its path is.
+
+    Raises:
+        RequestRejected: As `check_prefix` says.
+    """
+    prefix = prefix_of_name(profile.naming, name)
+    if prefix is not None:
+        check_prefix(prefix, authority, profile)
+
+
+def check_prefix(prefix: Prefix, authority: Authority, profile: Profile) -> None:
+    """Check that `authority` may issue certificates of this profile to names that begin with `prefix`.
+
+    Raises:
+        RequestRejected: The name is another maker's to give: WRONG_SUBJECT, as the same issuer's certificate
+            for another name would be good. Or the issuer gives no names at all: WRONG_SIGNER, as none of
+            its certificates would.
+    """
+    space = prefix.space
+    if profile.tier is Tier.BOOTSTRAPPING and space not in authority.gives:
+        raise RequestRejected(
+            ProblemKind.WRONG_SIGNER, f"the CA of {profile.label} certificates lists no {space.title}"
+        )
+    permitted = authority.prefixes.get(space)
+    if permitted is not None and prefix not in permitted:
+        raise RequestRejected(
+            ProblemKind.WRONG_SUBJECT,
+            f"{space.title} {prefix} is not the CA's, whose are: {', '.join(map(str, sorted(permitted)))}",
+        )
 
 
 def check_profile(certificate: c509.Certificate, profile: Profile) -> str:

@@ -170,7 +170,7 @@ class Rig:
         name = (
             f"54524C{self._numbers:010X}"
             if domain is Domain.METERING
-            else "02-00-00-FF-FE-" + "-".join(f"{b:02X}" for b in self._numbers.to_bytes(3, "big"))
+            else "02-54-52-FF-FE-" + "-".join(f"{b:02X}" for b in self._numbers.to_bytes(3, "big"))
         )
         maker = self.makers[domain]
         key = new_key()
@@ -186,7 +186,7 @@ class Rig:
                 over_the_air(domain),
                 certificate.encoded if has_certificate else None,
             )
-            register_devices(self.agent.store, [new], int(self.clock()))
+            register_devices(self.agent.store, [new], int(self.clock()), (maker.authority,))
         return Device(name, domain, maker.owner, identifier, {boot: (key, certificate.encoded)})
 
     def snapshot(self, *more: str) -> dict[str, list[tuple[object, ...]]]:

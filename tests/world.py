@@ -25,7 +25,16 @@ from protocol.labels import Domain, Operation, Tier
 from protocol.message import decode_message, stream_aad
 from protocol.ports import Content, Media, Outbound, Reply, SignedRefusal
 from protocol.problem import Problem
-from protocol.profiles import PROFILES, Form, KeyUsage, Profile, policy_oid, profile_of
+from protocol.profiles import (
+    PROFILES,
+    Form,
+    KeyUsage,
+    NameSpace,
+    Prefix,
+    Profile,
+    policy_oid,
+    profile_of,
+)
 from protocol.receipt import Receipt, sign_verdict
 from protocol.signing import Signer
 from protocol.voucher import Voucher, key_identifier
@@ -34,7 +43,9 @@ NOW: Final = 1_800_000_000
 """POSIX seconds: what time it is in the world."""
 YEAR: Final = 365 * 24 * 3600
 METER: Final = "54524C0000000001"
-GATEWAY: Final = "02-00-00-FF-FE-00-00-01"
+GATEWAY: Final = "02-54-52-FF-FE-00-00-01"
+OURS: Final = (Prefix(NameSpace.FLAG, b"TRL"), Prefix(NameSpace.OUI, b"\x02TR"))
+"""The prefixes of the maker's names."""
 CMC_RA: Final = 16
 
 
@@ -88,9 +99,10 @@ class Ca:
         return key_identifier(key)  # type: ignore[arg-type]  # an EC key, made here
 
 
-def ca_extensions(labels: tuple[str, ...]) -> tuple[c509.Extension, ...]:
-    """Return what a CA's certificate says: a CA, and of what."""
-    policies = tuple(c509.PolicyInformation(_oid(policy_oid(label))) for label in labels)
+def ca_extensions(labels: tuple[str, ...], prefixes: tuple[Prefix, ...] = ()) -> tuple[c509.Extension, ...]:
+    """Return what a CA's certificate says: a CA, of what, and of whose names."""
+    listed = [policy_oid(label) for label in labels] + [prefix.policy_oid for prefix in prefixes]
+    policies = tuple(c509.PolicyInformation(_oid(oid)) for oid in listed)
     usage = KeyUsage.KEY_CERT_SIGN | KeyUsage.CRL_SIGN
     return (
         c509.Extension(4, critical=True, value=-1),
@@ -105,10 +117,17 @@ def _oid(dotted: str) -> bytes:
     return oid_from_text(dotted)
 
 
-def ca(issuer: Ca | None, name: str, labels: tuple[str, ...] = (), *, not_before: int = NOW - YEAR) -> Ca:
+def ca(
+    issuer: Ca | None,
+    name: str,
+    labels: tuple[str, ...] = (),
+    *,
+    prefixes: tuple[Prefix, ...] = (),
+    not_before: int = NOW - YEAR,
+) -> Ca:
     """Return a new CA."""
     signer = new_signer()
-    extensions = ca_extensions(labels)
+    extensions = ca_extensions(labels, prefixes)
     return Ca(signer, certify(issuer, name, signer, not_before=not_before, extensions=extensions))
 
 
@@ -174,7 +193,7 @@ class World:
         begin = self.now - YEAR
         self.root = ca(None, "Root", not_before=begin)
         self.domain_root = ca(self.root, "TRL", labels, not_before=begin)
-        self.maker = ca(self.domain_root, "Maker", self.makes, not_before=begin)
+        self.maker = ca(self.domain_root, "Maker", self.makes, prefixes=OURS, not_before=begin)
         self.voucher_signer = new_signer()
         self.operator = ca(self.domain_root, "TRL-M", self.operates, not_before=begin)
         self.renew_registration(begin)

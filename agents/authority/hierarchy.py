@@ -4,7 +4,8 @@
                                └─ operator CA       may issue the domain's other labels
                                    └─ registration  signs receipts and refusals (EKU cmcRA)
 
-Every CA certificate lists the labels it may issue, one policy OID each; subordinates only narrow.
+Every CA certificate lists the labels it may issue, one policy OID each; subordinates only narrow. A
+manufacturer CA also lists the prefixes of the names it gives; the others do not, as they serve every maker.
 """
 
 import datetime as dt
@@ -25,11 +26,12 @@ from agents.authority.audit import Entry, Event
 from agents.authority.intents import new_serial
 from agents.authority.layout import ORGANISATION, BadDirectory, Layout, Settings, operator_name
 from agents.authority.store import Store
+from agents.factory.names import DEFAULT_PREFIX
 from agents.keys import generate, save_private_key
 from agents.keys.files import sync_folder
 from protocol import c509
 from protocol.labels import Domain, Tier
-from protocol.profiles import PROFILES, over_the_air, policy_oid
+from protocol.profiles import PROFILES, Prefix, name_space, over_the_air, policy_oid, profile_of
 from protocol.voucher import key_identifier
 
 DAY: Final = 24 * 3600
@@ -76,6 +78,7 @@ def initialise(
     roots: Path | None = None,
     domains: Sequence[Domain] = (Domain.METERING, Domain.ITS),
     organisation: str = "TRL",
+    prefixes: Sequence[Prefix] = (),
 ) -> None:
     """Make an authority's directory.
 
@@ -86,6 +89,8 @@ def initialise(
         roots: Folder for the root keys; default `directory`/roots. Must not exist, or be empty.
         domains: At least one; each gets its own roots, makers and operators.
         organisation: 1 to 5 letters or digits; part of every issuer's name.
+        prefixes: What the makers' names begin with, each in its name space; where none of a name space is
+            given, `agents.factory.names.DEFAULT_PREFIX`.
 
     Raises:
         BadDirectory: Something is there already, or an argument will not do. Nothing was changed.
@@ -108,7 +113,7 @@ def initialise(
         layout.settings.write_bytes(settings.encode())
         for folder in (layout.roots, layout.certificates, work / "crl"):
             folder.mkdir(mode=0o700 if folder == layout.roots else 0o755)
-        entries = _build(layout, settings, passphrase, now)
+        entries = _build(layout, settings, prefixes, passphrase, now)
         store = Store(layout.store, create=True)
         try:
             with store.writing(now) as writing:
@@ -142,7 +147,9 @@ def _put_in_place(work: Path, directory: Path, roots: Path | None) -> None:
     sync_folder(directory.parent)
 
 
-def _build(layout: Layout, settings: Settings, passphrase: bytes, now: int) -> list[Entry]:
+def _build(
+    layout: Layout, settings: Settings, prefixes: Sequence[Prefix], passphrase: bytes, now: int
+) -> list[Entry]:
     """Make all keys and certificates; return what the audit log says of them."""
     organisation = settings.organisation
     all_labels = {domain: Labels.of(domain) for domain in settings.domains}
@@ -156,17 +163,24 @@ def _build(layout: Layout, settings: Settings, passphrase: bytes, now: int) -> l
         domain_root = _ca(f"{organisation} {domain.value} root", root, both, 1, now, DOMAIN_ROOT_LIFE)
         _save_key(layout.roots / f"{domain.value}.key", domain_root.key, passphrase)
         _publish(layout, f"{domain.value}-root", domain_root.certificate)
-        _make_maker(layout, settings, domain, domain_root, passphrase, now)
+        _make_maker(layout, settings, domain, domain_root, prefixes, passphrase, now)
         operator = _make_operator(layout, settings, domain, domain_root, passphrase, now)
         entries.append(Entry(Event.INIT, detail=f"{domain.value} authority {_key_id(operator.key)}"))
     return entries
 
 
 def _make_maker(
-    layout: Layout, settings: Settings, domain: Domain, issuer: _Ca, passphrase: bytes, now: int
+    layout: Layout,
+    settings: Settings,
+    domain: Domain,
+    issuer: _Ca,
+    prefixes: Sequence[Prefix],
+    passphrase: bytes,
+    now: int,
 ) -> None:
     name = f"{operator_name(settings.organisation, domain)} maker"
-    maker = _ca(name, issuer, Labels.of(domain).maker, 0, now, CA_LIFE)
+    labels = Labels.of(domain).maker
+    maker = _ca(name, issuer, labels, 0, now, CA_LIFE, _prefixes_of(labels, prefixes))
     folder = layout.maker(domain)
     folder.mkdir(parents=True, mode=0o700)
     _save_key(folder / "ca.key", maker.key, passphrase)
@@ -177,6 +191,17 @@ def _make_maker(
     _save_key(folder / "voucher.key", voucher, passphrase)
     spki = voucher.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     (folder / "voucher-key.der").write_bytes(spki)
+
+
+def _prefixes_of(labels: Sequence[str], prefixes: Sequence[Prefix]) -> list[Prefix]:
+    """Return the prefixes of a maker of these labels: of each name space those given, or the default."""
+    found: list[Prefix] = []
+    for naming in dict.fromkeys(profile_of(label).naming for label in labels):
+        space = name_space(naming)
+        if space is not None:
+            given = [prefix for prefix in prefixes if prefix.space is space]
+            found += given or [Prefix(space, DEFAULT_PREFIX[naming])]
+    return list(dict.fromkeys(found))
 
 
 def _make_operator(
@@ -202,9 +227,18 @@ def _make_operator(
     return operator
 
 
-def _ca(name: str, issuer: _Ca | None, labels: Sequence[str], path_length: int, now: int, life: int) -> _Ca:
+def _ca(
+    name: str,
+    issuer: _Ca | None,
+    labels: Sequence[str],
+    path_length: int,
+    now: int,
+    life: int,
+    prefixes: Sequence[Prefix] = (),
+) -> _Ca:
     key = ec.generate_private_key(ec.SECP256R1())
-    policies = [x509.PolicyInformation(x509.ObjectIdentifier(policy_oid(label)), None) for label in labels]
+    listed = [policy_oid(label) for label in labels] + [prefix.policy_oid for prefix in prefixes]
+    policies = [x509.PolicyInformation(x509.ObjectIdentifier(oid), None) for oid in listed]
     certificate = (
         _builder(name, issuer, key.public_key(), now, life)
         .add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)

@@ -3,7 +3,7 @@
 Plain functions on an open `Store`; each is one transaction, and works beside a running authority.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,8 +20,9 @@ from protocol.errors import MalformedMessage, RequestRejected
 from protocol.exchange.facts import CertificateState
 from protocol.exchange.request import RevocationReason
 from protocol.labels import Domain, Tier
-from protocol.path import check_profile
+from protocol.path import Authority, check_name, verify_leaf
 from protocol.profiles import PROFILES, profile_of
+from protocol.validity import Clock
 from protocol.voucher import AUTHORITY_BYTES
 
 _C: Final = CERTIFICATES.c
@@ -129,22 +130,26 @@ _PAGE: Final = 500
 _BY_SERIAL = select(_C.id).where(_C.serial == bindparam("number"))
 
 
-def register_devices(store: Store, devices: Sequence[NewDevice], now: int) -> int:
+def register_devices(
+    store: Store, devices: Sequence[NewDevice], now: int, makers: Iterable[Authority]
+) -> int:
     """Enter devices in the inventory, all of them or none; the same ones again change nothing.
 
     Args:
         store: Open.
         devices: At most a few thousand in one call: it is one transaction.
         now: POSIX seconds.
+        makers: Whose devices these may be; verified up to the scheme root.
 
     Returns:
         How many were entered.
 
     Raises:
         InventoryError: One of them cannot be: a name or key that is known, labels of another domain, a
-            certificate that is not its own.
+            certificate that is not its own or not its maker's, a name that is not its maker's to give.
     """
-    checked = [(device, _check(device)) for device in devices]
+    by_key = {maker.key_id: maker for maker in makers}
+    checked = [(device, _check(device, by_key)) for device in devices]
     with store.writing(now) as writing:
         known = _known(writing, devices)
         new = [(device, certificate) for device, certificate in checked if not _is_known(device, known)]
@@ -221,9 +226,12 @@ def bootstrap_label(domain: Domain) -> str:
     raise InventoryError(f"no tier 1 label in {domain.value}")
 
 
-def _check(device: NewDevice) -> c509.Certificate | None:
+def _check(device: NewDevice, makers: Mapping[bytes, Authority]) -> c509.Certificate | None:
     if len(device.maker) != AUTHORITY_BYTES:
         raise InventoryError(f"{device.name}: a maker is named by {AUTHORITY_BYTES} bytes")
+    maker = makers.get(device.maker)
+    if maker is None:
+        raise InventoryError(f"{device.name}: nobody knows its maker, {device.maker.hex()}")
     for label in device.entitled:
         profile = PROFILES.get(label)
         if profile is None or not profile.is_over_the_air or profile.domain is not device.domain:
@@ -232,11 +240,12 @@ def _check(device: NewDevice) -> c509.Certificate | None:
             )
     profile = profile_of(bootstrap_label(device.domain))
     try:
-        profile.naming.check(device.name)
+        check_name(profile.naming.check(device.name), maker, profile)
         if device.certificate is None:
             return None
         certificate = c509.decode_certificate(device.certificate)
-        if check_profile(certificate, profile) != device.name:
+        # Of its time, those judge who are shown it: it may be registered long before it is used.
+        if verify_leaf(certificate, maker, profile, Clock(None)) != device.name:
             raise InventoryError(f"{device.name}: the certificate is another device's")
         if not _is_plain(certificate) and not c509.is_canonical(certificate):
             raise InventoryError(f"{device.name}: the certificate is encoded in another way than ours")

@@ -23,9 +23,10 @@ from protocol import c509
 from protocol.cose import Algorithm, PublicKey
 from protocol.errors import EnrollmentError
 from protocol.labels import Domain
-from protocol.path import verification_key
+from protocol.path import Authority, check_name, verification_key, verify_authority
 from protocol.profiles import Profile, over_the_air
 from protocol.signing import Signer
+from protocol.validity import Clock
 from protocol.voucher import Voucher, key_identifier
 
 
@@ -58,6 +59,10 @@ class MakerIssuer:
             operator = read_certificate(layout.certificates / f"{domain.value}-operator.pem")
             root = read_certificate(layout.certificates / "root.pem")
             public_key = verification_key(certificate)
+            # Of its time, those judge who are shown its certificates.
+            authority = verify_authority(
+                (certificate, domain_root), root=root, authority=None, clock=Clock(None)
+            )
             owner = key_identifier(verification_key(operator))
         except (OSError, ValueError, EnrollmentError) as error:
             raise BadDirectory(f"{domain.value} maker: {error}") from None
@@ -68,7 +73,9 @@ class MakerIssuer:
         """The scheme root, pinned in every device."""
         self.path: Final[Sequence[c509.Certificate]] = (certificate, domain_root)
         """The CA that issues tier 1 certificates, then those above it, without the root."""
-        self.key_id: Final = key_identifier(public_key)
+        self.authority: Final[Authority] = authority
+        """The CA with what its path permits: labels, and prefixes of names."""
+        self.key_id: Final = authority.key_id
         """Key identifier of the manufacturer CA, 32 bytes; part of every client-id."""
         self.owner: Final = owner
         """Key identifier of the operator CA that first vouchers name, 32 bytes."""
@@ -104,12 +111,13 @@ class MakerIssuer:
             public_key: SEC1 point, P-256; an uncompressed one saves some time.
 
         Raises:
-            RequestRejected: A name that the profile does not take.
+            RequestRejected: A name that the profile does not take, or that is another maker's to give.
         """
+        check_name(profile.naming.check(name), self.authority, profile)
         order = ToBeIssued(
             profile,
             new_serial(),
-            profile.naming.check(name),
+            name,
             int(self._clock()) - profile.backdate,
             None,
             Algorithm.ES256,
@@ -127,7 +135,7 @@ class MakerIssuer:
         The same ones again change nothing.
 
         Raises:
-            InventoryError: A name is taken by another device.
+            InventoryError: A name is taken by another device, or another maker's to give.
         """
         entitled = over_the_air(self.domain)
         register_devices(
@@ -144,6 +152,7 @@ class MakerIssuer:
                 for device in devices
             ],
             int(self._clock()),
+            (self.authority,),
         )
 
 

@@ -26,6 +26,18 @@ def init(
     organisation: Annotated[
         str, typer.Option("--organisation", metavar="NAME", help="1 to 5 letters, in every issuer's name.")
     ] = "TRL",
+    flag: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--flag", metavar="ABC", help="FLAG id of the meters' maker; repeatable.  [default: TRL]"
+        ),
+    ] = None,
+    oui: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--oui", metavar="HH-HH-HH", help="OUI of the gateways' maker; repeatable.  [default: 02-54-52]"
+        ),
+    ] = None,
     passphrase_file: PassphraseFile = None,
     as_json: Json = False,
 ) -> None:
@@ -37,7 +49,13 @@ def init(
     from agents.cli import init_command  # noqa: PLC0415
 
     init_command.run(
-        directory, roots=roots, organisation=organisation, passphrase_file=passphrase_file, as_json=as_json
+        directory,
+        roots=roots,
+        organisation=organisation,
+        flags=flag or (),
+        ouis=oui or (),
+        passphrase_file=passphrase_file,
+        as_json=as_json,
     )
 
 
@@ -115,7 +133,7 @@ def serve(  # noqa: PLR0913, PLR0917 (a command has as many options)
     )
 
 
-def factory(
+def factory(  # noqa: PLR0913, PLR0917 (a command has as many options)
     directory: Directory,
     label: Annotated[str, typer.Option("--label", metavar="LABEL", help="Tier 1: meter-boot, its-boot.")],
     count: Annotated[
@@ -127,6 +145,10 @@ def factory(
     start: Annotated[
         int, typer.Option("--start", metavar="N", min=0, help="Serial number of the first; default: 1.")
     ] = 1,
+    prefix: Annotated[
+        str | None,
+        typer.Option("--prefix", metavar="ABC|HH-HH-HH", help="FLAG id or OUI, if the maker has several."),
+    ] = None,
     passphrase_file: PassphraseFile = None,
     device_passphrase_file: Annotated[
         Path | None,
@@ -152,6 +174,7 @@ def factory(
         count,
         out,
         start=start,
+        prefix=prefix,
         passphrase_file=passphrase_file,
         device_passphrase_file=device_passphrase_file,
         as_json=as_json,

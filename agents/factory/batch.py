@@ -44,15 +44,15 @@ from agents.devices.identity import (
 )
 from agents.factory.maker import MadeDevice, Maker
 from agents.factory.manifest import ManifestEntry, write_manifest
-from agents.factory.names import DEFAULT_PREFIX, MAX_SERIAL, device_name
+from agents.factory.names import MAX_SERIAL, device_name
 from agents.keys import generate, write_atomically
 from agents.keys.files import PrivateKey
 from protocol import c509
-from protocol.errors import EnrollmentError
+from protocol.errors import EnrollmentError, RequestRejected
 from protocol.identity import client_id
 from protocol.labels import Tier
-from protocol.path import verification_key
-from protocol.profiles import Profile, profile_of
+from protocol.path import check_prefix
+from protocol.profiles import Prefix, Profile, name_space, profile_of
 from protocol.voucher import Voucher, key_identifier
 
 BATCH: Final = "batch.json"
@@ -110,7 +110,7 @@ def make_batch(
         out: A folder that does not exist, is empty, or holds this same order's batch.
         device_passphrase: For the devices' private keys; None leaves them unencrypted, as most devices
             have nowhere to keep a passphrase.
-        prefix: Three bytes, a FLAG id or an OUI; None is ours.
+        prefix: Three bytes, one of the maker's FLAG ids or OUIs; None if it has only one.
         start: Serial number of the first device; two batches must not overlap.
         progress: Told (done, count) now and then.
 
@@ -118,16 +118,15 @@ def make_batch(
         The finished batch.
 
     Raises:
-        FactoryError: Not such a label, count or folder; or a name is taken by another device.
+        FactoryError: Not such a label, count or folder; a prefix that is not the maker's, said before
+            anything is made; or a name is taken by another device.
         OSError: The disk failed; calling again goes on.
     """
     profile = _tier_one(label)
     if count < 1 or start < 0 or start + count - 1 > MAX_SERIAL:
         raise FactoryError("a batch has 1 to 2^40 devices, and its serial numbers are below 2^40")
-    prefix = DEFAULT_PREFIX[profile.naming] if prefix is None else prefix
-    if len(prefix) != 3:
-        raise FactoryError("a maker's prefix has three bytes")
-    maker_id = _maker_id(maker)
+    prefix = _prefix(maker, profile, prefix)
+    maker_id = maker.authority.key_id
     batch = _open(out, Batch(label, count, prefix.hex(), start, maker_id.hex()))
     line = _Line(maker, maker_id, profile, out, device_passphrase)
     _report(progress, batch)
@@ -159,8 +158,22 @@ def _tier_one(label: str) -> Profile:
     return profile
 
 
-def _maker_id(maker: Maker) -> bytes:
-    return key_identifier(verification_key(maker.path[0]))
+def _prefix(maker: Maker, profile: Profile, given: bytes | None) -> bytes:
+    """Return what the names of a batch begin with, if the maker may name devices so."""
+    space = name_space(profile.naming)
+    if space is None:
+        raise FactoryError(f"{profile.label}: such names are no maker's to give")
+    own = sorted(maker.authority.prefixes.get(space, ()))
+    if not own:
+        raise FactoryError(f"the maker's CA lists no {space.title}, so it names no devices")
+    if given is None and len(own) > 1:
+        raise FactoryError(f"say which {space.title} the names begin with: {', '.join(map(str, own))}")
+    try:
+        prefix = own[0] if given is None else Prefix(space, given)
+        check_prefix(prefix, maker.authority, profile)
+    except (ValueError, RequestRejected) as error:
+        raise FactoryError(str(error)) from None
+    return prefix.octets
 
 
 def _report(progress: Callable[[int, int], None] | None, batch: Batch) -> None:

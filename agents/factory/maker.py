@@ -6,6 +6,7 @@ from typing import Protocol
 
 from protocol import c509
 from protocol.cose import PublicKey
+from protocol.path import Authority
 from protocol.profiles import Profile
 from protocol.signing import Signer
 
@@ -27,6 +28,11 @@ class Maker(Protocol):
     @property
     def root(self) -> c509.Certificate:
         """The scheme's root."""
+        ...
+
+    @property
+    def authority(self) -> Authority:
+        """The CA that issues tier 1 certificates, with what its path permits."""
         ...
 
     @property
@@ -63,6 +69,6 @@ class Maker(Protocol):
         """Enter devices into the inventory, all or none; the same ones again change nothing.
 
         Raises:
-            ValueError: A name is taken by another device.
+            ValueError: A name is taken by another device, or another maker's to give.
         """
         ...

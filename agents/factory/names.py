@@ -3,10 +3,11 @@
 from typing import Final
 
 from protocol.profiles import Naming, Profile
+from protocol.profiles.prefixes import PREFIX_BYTES
 
-PREFIX_BYTES: Final = 3
 MAX_SERIAL: Final = 2**40 - 1
 DEFAULT_PREFIX: Final = {
+    # What an authority's makers get that is made without being told another.
     # "TRL" stands where a maker's FLAG id is; an EUI-64 that nobody assigned has the local bit set.
     Naming.SYSTEM_TITLE: b"TRL",
     Naming.EUI64: b"\x02TR",

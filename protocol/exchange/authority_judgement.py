@@ -17,7 +17,7 @@ from protocol.path import (
     AUTHORITY_KEY_IDENTIFIER,
     SUBJECT_KEY_IDENTIFIER,
     Authority,
-    check_profile,
+    check_leaf,
     is_as_issued,
 )
 from protocol.problem import Problem
@@ -56,7 +56,7 @@ def read_bootstrap(encoded: bytes, place: Place) -> Bootstrap | None:
 
     Raises:
         MalformedMessage: No certificate, or not in the form that its maker gave it.
-        RequestRejected: It has not the shape of its profile.
+        RequestRejected: It has not the shape of its profile, or its name is not that maker's to give.
     """
     certificate = c509.decode_certificate(encoded)
     for maker in place.makers:
@@ -65,7 +65,7 @@ def read_bootstrap(encoded: bytes, place: Place) -> Bootstrap | None:
         for label in place.profile.opened_by:
             profile = PROFILES[label]
             if profile.tier is Tier.BOOTSTRAPPING and label in maker.labels:
-                name = check_profile(certificate, profile)
+                name = check_leaf(certificate, maker, profile)
                 if not is_as_issued(certificate):
                     # It would be recorded under a thumbprint that nobody else knows it by.
                     raise MalformedMessage("another form of the certificate than its maker made")

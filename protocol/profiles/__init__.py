@@ -9,10 +9,20 @@ from protocol.labels import Domain
 from protocol.profiles import ev, its, metering, smki
 from protocol.profiles.declaration import POLICY_ARC, Form, Profile
 from protocol.profiles.naming import Naming, SubjectForm
+from protocol.profiles.prefixes import (
+    Listed,
+    NameSpace,
+    Prefix,
+    name_space,
+    narrowed,
+    prefix_of_name,
+    prefixes_of_policies,
+)
 
 __all__ = [
-    "POLICY_ARC", "PROFILES", "Form", "KeyUsage", "Naming", "Profile", "SubjectForm",
-    "labels_of_policies", "over_the_air", "policy_oid", "profile_of", "services_of",
+    "POLICY_ARC", "PROFILES", "Form", "KeyUsage", "Listed", "NameSpace", "Naming", "Prefix", "Profile",
+    "SubjectForm", "labels_of_policies", "name_space", "narrowed", "over_the_air", "policy_oid",
+    "prefix_of_name", "prefixes_of_policies", "profile_of", "services_of",
 ]  # fmt: skip
 
 
@@ -22,6 +32,8 @@ def _by_label(profiles: Iterable[Profile]) -> Mapping[str, Profile]:
     for profile in profiles:
         if profile.label in table or profile.number in numbers:
             raise ValueError(f"{profile.label}: labels and numbers are never reused")
+        if profile.number < 1:
+            raise ValueError(f"{profile.label}: number 0 is the makers' prefixes")
         table[profile.label] = profile
         numbers.add(profile.number)
     for profile in table.values():

@@ -82,10 +82,11 @@ def test_a_bootstrap_certificate_is_recorded_in_one_form_only(rig: Rig, other_fo
 def test_the_inventory_takes_one_encoding_only(rig: Rig) -> None:
     device = rig.device(is_registered=False)
     odd = uncompressed(device.credentials["meter-boot"][1])
-    maker = rig.makers[Domain.METERING].key_id
-    new = NewDevice(device.name, Domain.METERING, maker, device.client_id, over_the_air(Domain.METERING), odd)
+    maker = rig.makers[Domain.METERING].authority
+    entitled = over_the_air(Domain.METERING)
+    new = NewDevice(device.name, Domain.METERING, maker.key_id, device.client_id, entitled, odd)
     with pytest.raises(InventoryError, match="encoded in another way"):
-        register_devices(rig.agent.store, [new], NOW)
+        register_devices(rig.agent.store, [new], NOW, (maker,))
 
 
 # --- without end ----------------------------------------------------------------------------------------

@@ -251,7 +251,7 @@ async def test_a_maker_of_the_same_name_keeps_no_device_of_the_other_out(
             certificate = maker.issue(profile_of("meter-boot"), name, key.public_key).encoded
             identifier = client_id(maker.key_id, name)
             new = NewDevice(name, Domain.METERING, maker.key_id, identifier, (METER_DS,), None)
-        register_devices(scheme.ours.store, [new], NOW)
+            register_devices(scheme.ours.store, [new], NOW, (maker.authority,))
         payload = certification_request(c509.Name.common_name(name), new_key())
         door = Door(scheme.id_of(scheme.ours), METER_DS, Operation.SEN, 0)
         body = sign_request(key, certificate, door, payload, by_value=True)

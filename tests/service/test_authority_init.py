@@ -23,7 +23,7 @@ from protocol.errors import RequestRejected
 from protocol.identity import client_id
 from protocol.labels import Domain
 from protocol.path import verify_authority, verify_leaf
-from protocol.profiles import labels_of_policies, over_the_air, profile_of
+from protocol.profiles import labels_of_policies, over_the_air, prefixes_of_policies, profile_of
 from protocol.validity import Clock
 from protocol.voucher import read_voucher
 from tests.rig import NOW, PASSPHRASE, fresh_directory, new_key
@@ -73,6 +73,13 @@ def test_every_ca_lists_its_labels_and_subordinates_only_narrow(tmp_path: Path) 
         policies = certificates[name].extensions.get_extension_for_class(x509.CertificatePolicies).value
         return labels_of_policies(policy.policy_identifier.dotted_string for policy in policies)
 
+    def prefixes(name: str) -> set[str]:
+        policies = certificates[name].extensions.get_extension_for_class(x509.CertificatePolicies).value
+        listed = prefixes_of_policies(policy.policy_identifier.dotted_string for policy in policies)
+        return {f"{prefix.space.title} {prefix}" for found in listed.values() for prefix in found}
+
+    listing = ("metering-maker", "its-maker", "metering-operator", "metering-root", "root")
+    assert [prefixes(name) for name in listing] == [{"FLAG id TRL"}, {"OUI 02-54-52"}, set(), set(), set()]
     assert labels("metering-maker") == {"meter-boot", "client-boot"}
     assert labels("metering-operator") == set(over_the_air(Domain.METERING))
     assert labels("its-maker") | labels("its-operator") == labels("its-root")
@@ -158,7 +165,7 @@ def test_an_empty_folder_may_be_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("domain", "name"), [(Domain.METERING, "54524C0000000001"), (Domain.ITS, "02-00-00-FF-FE-00-00-01")]
+    ("domain", "name"), [(Domain.METERING, "54524C0000000001"), (Domain.ITS, "02-54-52-FF-FE-00-00-01")]
 )
 def test_a_maker_issues_vouches_and_registers(tmp_path: Path, domain: Domain, name: str) -> None:
     directory = fresh_directory(tmp_path / "authority")

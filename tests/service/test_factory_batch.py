@@ -18,10 +18,12 @@ from agents.devices.identity import Identity
 from agents.factory import FactoryError, MadeDevice, batch, make_batch, read_manifest
 from agents.keys import write_atomically
 from protocol import c509
+from protocol.errors import RequestRejected
 from protocol.labels import Domain
 from protocol.path import verify_authority, verify_leaf
-from protocol.profiles import profile_of
+from protocol.profiles import NameSpace, Prefix, profile_of
 from protocol.validity import Clock
+from tests.rig import new_key
 
 NOW = 1_800_000_000
 PASSPHRASE = b"maker's secret"
@@ -215,10 +217,36 @@ def test_a_folder_with_other_content_is_refused(maker: MakerIssuer, tmp_path: Pa
 
 def test_another_order_for_the_same_folder_is_refused(maker: MakerIssuer, tmp_path: Path) -> None:
     make_batch(maker, "meter-boot", 2, tmp_path / "batch")
-    for changes in ({"count": 3}, {"start": 9}, {"prefix": b"ABC"}):
+    for changes in ({"count": 3}, {"start": 9}):
         order: dict[str, Any] = {"count": 2} | changes
         with pytest.raises(FactoryError, match="another batch"):
             make_batch(maker, "meter-boot", order.pop("count"), tmp_path / "batch", **order)
+
+
+def test_a_prefix_that_is_not_the_makers_is_refused_before_anything_is_made(
+    maker: MakerIssuer, tmp_path: Path
+) -> None:
+    with pytest.raises(FactoryError, match=r"^FLAG id ABC is not the CA's, whose are: TRL$"):
+        make_batch(maker, "meter-boot", 1, tmp_path / "batch", prefix=b"ABC")
+    assert not (tmp_path / "batch").exists()
+    with pytest.raises(RequestRejected, match="ABC is not the CA's"):
+        maker.issue(profile_of("meter-boot"), "4142430000000001", new_key().public_key)
+
+
+def test_a_maker_with_several_prefixes_is_told_which(tmp_path: Path) -> None:
+    flags = [Prefix.parse(NameSpace.FLAG, text) for text in ("XYZ", "ABC")]
+    initialise(tmp_path / "authority", passphrase=PASSPHRASE, now=NOW, prefixes=flags)
+    with MakerIssuer(tmp_path / "authority", Domain.METERING, PASSPHRASE, clock=lambda: NOW) as maker:
+        with pytest.raises(FactoryError, match="say which FLAG id the names begin with: ABC, XYZ"):
+            make_batch(maker, "meter-boot", 1, tmp_path / "batch")
+        made = make_batch(maker, "meter-boot", 1, tmp_path / "batch", prefix=b"ABC")
+        assert list(made.names(0, 1)) == ["4142430000000001"]
+        with pytest.raises(FactoryError, match="another batch"):
+            make_batch(maker, "meter-boot", 1, tmp_path / "batch", prefix=b"XYZ")
+        with pytest.raises(FactoryError, match="TRL is not"):
+            make_batch(maker, "meter-boot", 1, tmp_path / "other", prefix=b"TRL")
+    with MakerIssuer(tmp_path / "authority", Domain.ITS, PASSPHRASE, clock=lambda: NOW) as gateways:
+        assert list(map(str, gateways.authority.prefixes[NameSpace.OUI])) == ["02-54-52"], "the default"
 
 
 def test_a_name_that_another_device_has_is_told(maker: MakerIssuer, tmp_path: Path) -> None:

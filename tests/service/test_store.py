@@ -26,6 +26,7 @@ from protocol.exchange.facts import CertificateRef, CertificateState
 from protocol.exchange.request import RevocationReason
 from protocol.identity import client_id
 from protocol.labels import Domain, Operation
+from protocol.path import Authority
 from protocol.profiles import over_the_air, profile_of
 from tests.rig import NOW, Device, Rig, certificate_of, new_key, rig_in
 
@@ -39,6 +40,10 @@ FIELDS = (
 def rig(tmp_path: Path) -> Iterator[Rig]:
     with rig_in(tmp_path) as opened:
         yield opened
+
+
+def makers(rig: Rig) -> list[Authority]:
+    return [maker.authority for maker in rig.makers.values()]
 
 
 def new_device(rig: Rig, name: str, domain: Domain = Domain.METERING) -> NewDevice:
@@ -125,7 +130,9 @@ def test_only_what_is_released_waits_for_the_disk(rig: Rig) -> None:
 
 def test_devices_are_registered_listed_and_shown(rig: Rig) -> None:
     names = [f"54524C{number:010X}" for number in range(600)]
-    assert register_devices(rig.agent.store, [new_device(rig, name) for name in names], NOW) == 600
+    assert (
+        register_devices(rig.agent.store, [new_device(rig, name) for name in names], NOW, makers(rig)) == 600
+    )
     assert [one.name for one in list_devices(rig.agent.store)] == names
     shown = show_device(rig.agent.store, names[7])
     assert shown.entitled == over_the_air(Domain.METERING)
@@ -137,17 +144,17 @@ def test_devices_are_registered_listed_and_shown(rig: Rig) -> None:
 
 def test_the_same_devices_again_change_nothing(rig: Rig) -> None:
     devices = [new_device(rig, f"54524C{number:010X}") for number in range(3)]
-    register_devices(rig.agent.store, devices, NOW)
+    register_devices(rig.agent.store, devices, NOW, makers(rig))
     before = rig.snapshot("audit")
-    assert register_devices(rig.agent.store, devices, NOW + 1) == 0
+    assert register_devices(rig.agent.store, devices, NOW + 1, makers(rig)) == 0
     assert rig.snapshot("audit") == before
     more = [*devices, new_device(rig, "54524C00000000AA")]
-    assert register_devices(rig.agent.store, more, NOW + 1) == 1
+    assert register_devices(rig.agent.store, more, NOW + 1, makers(rig)) == 1
 
 
 def test_one_device_that_cannot_be_registered_keeps_all_of_its_batch_out(rig: Rig) -> None:
     good = new_device(rig, "54524C0000000001")
-    register_devices(rig.agent.store, [good], NOW)
+    register_devices(rig.agent.store, [good], NOW, makers(rig))
     fresh = new_device(rig, "54524C0000000002")
     other = new_device(rig, "54524C0000000001")
     bad = {
@@ -155,6 +162,8 @@ def test_one_device_that_cannot_be_registered_keeps_all_of_its_batch_out(rig: Ri
         "no system title": replace(new_device(rig, "54524C0000000003"), name="meter 3"),
         "another device's": replace(new_device(rig, "54524C0000000003"), name="54524C0000000004"),
         "no over-the-air label": replace(fresh, entitled=("its-enroll",), client_id="x"),
+        "nobody knows": replace(fresh, maker=bytes(32), client_id="v"),
+        "not the CA's": replace(fresh, name="4142430000000002", certificate=None, client_id="u"),
         "32 bytes": replace(fresh, maker=b"short", client_id="y"),
         "registered already": replace(good, client_id="z"),
         "expected an array": replace(fresh, certificate=b"\x80", client_id="w"),
@@ -162,7 +171,7 @@ def test_one_device_that_cannot_be_registered_keeps_all_of_its_batch_out(rig: Ri
     before = rig.snapshot("audit")
     for says, device in bad.items():
         with pytest.raises(InventoryError):
-            register_devices(rig.agent.store, [fresh, device], NOW)
+            register_devices(rig.agent.store, [fresh, device], NOW, makers(rig))
         assert rig.snapshot("audit") == before, says
 
 
@@ -184,18 +193,19 @@ def test_a_certificate_is_registered_in_one_encoding_only(rig: Rig) -> None:
         assert variant.encoded != ours.encoded
         assert variant.to_der() == ours.to_der(), what
         with pytest.raises(InventoryError):
-            register_devices(rig.agent.store, [replace(good, certificate=variant.encoded)], NOW)
-    assert register_devices(rig.agent.store, [good], NOW) == 1
+            register_devices(rig.agent.store, [replace(good, certificate=variant.encoded)], NOW, makers(rig))
+    assert register_devices(rig.agent.store, [good], NOW, makers(rig)) == 1
 
 
 def test_devices_of_one_name_by_two_makers_are_told_apart(rig: Rig) -> None:
     mine = new_device(rig, "54524C0000000001")
+    other = replace(rig.makers[Domain.METERING].authority, key_id=bytes(32))
     theirs = replace(
         new_device(rig, "54524C0000000001"),
         maker=bytes(32),
         client_id=client_id(bytes(32), "54524C0000000001"),
     )
-    register_devices(rig.agent.store, [mine, theirs], NOW)
+    register_devices(rig.agent.store, [mine, theirs], NOW, [*makers(rig), other])
     with pytest.raises(InventoryError, match="client-id"):
         show_device(rig.agent.store, mine.name)
     with pytest.raises(InventoryError, match="client-id"):

@@ -150,6 +150,12 @@ def test_a_fault_of_ours_says_so_and_how_to_see_more() -> None:
             ["factory", "x", "--label", "meter-ds", "--count", "1", "--out", "y"],
             "a factory makes meter-boot, client-boot, ",
         ),
+        (["init", "x", "--flag", "trl"], "--flag 'trl' is no FLAG id: three upper-case letters"),
+        (["init", "x", "--flag", "ABC", "--oui", "025452"], "--oui '025452' is no OUI: HH-HH-HH"),
+        (
+            ["factory", "x", "--label", "its-boot", "--count", "1", "--out", "y", "--prefix", "TRL"],
+            "--prefix 'TRL' is no OUI: HH-HH-HH, upper-case hex digits",
+        ),
         (["revoke", "x", "y", "--reason", "dislike"], "one of unspecified, key-compromise"),
         (["inspect", "."], "is a folder"),
     ],

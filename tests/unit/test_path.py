@@ -1,4 +1,3 @@
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -7,19 +6,10 @@ import pytest
 from protocol import c509
 from protocol.c509 import ExtensionId
 from protocol.errors import ProblemKind, RequestRejected
-from protocol.path import (
-    CMC_RA,
-    Authority,
-    check_registration,
-    is_issued_by,
-    verify_authority,
-)
-from protocol.profiles import profile_of
+from protocol.path import CMC_RA, check_registration, is_issued_by, verify_authority
 from protocol.validity import Clock
+from tests.path_world import CLOCK, METER_DS, chain_of, forge, verify
 from tests.world import METER, NOW, YEAR, Ca, World, ca, ca_extensions, certify, new_signer
-
-CLOCK = Clock(NOW)
-METER_DS = profile_of("meter-ds")
 
 
 @pytest.fixture(scope="module")
@@ -27,26 +17,10 @@ def world() -> World:
     return World()
 
 
-def chain_of(*authorities: Ca) -> tuple[c509.Certificate, ...]:
-    return tuple(authority.certificate for authority in authorities)
-
-
-def verify(
-    world: World, chain: Sequence[c509.Certificate], authority: bytes | None = None, clock: Clock = CLOCK
-) -> Authority:
-    return verify_authority(chain, root=world.root.certificate, authority=authority, clock=clock)
-
-
 def refusal(*arguments: Any, **named: Any) -> ProblemKind:
     with pytest.raises(RequestRejected) as caught:
         verify(*arguments, **named)
     return caught.value.reason
-
-
-def forge(certificate: c509.Certificate) -> c509.Certificate:
-    """The same certificate with one bit of its signature flipped."""
-    encoded = certificate.encoded
-    return c509.decode_certificate(encoded[:-1] + bytes([encoded[-1] ^ 1]))
 
 
 # --- the authority -------------------------------------------------------------------------------------

@@ -1,4 +1,3 @@
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -15,36 +14,17 @@ from protocol.path import (
     is_issued_by,
     policies_of,
     verification_key,
-    verify_authority,
     verify_leaf,
 )
-from protocol.profiles import Form, Profile, policy_oid, profile_of
+from protocol.profiles import Form, policy_oid, profile_of
 from protocol.validity import Clock
+from tests.path_world import CLOCK, METER_DS, chain_of, forge, leaf_refusal, verify
 from tests.world import METER, NOW, Ca, World, ca, certify, leaf_extensions, new_signer
-
-CLOCK = Clock(NOW)
-METER_DS = profile_of("meter-ds")
 
 
 @pytest.fixture(scope="module")
 def world() -> World:
     return World()
-
-
-def chain_of(*authorities: Ca) -> tuple[c509.Certificate, ...]:
-    return tuple(authority.certificate for authority in authorities)
-
-
-def verify(
-    world: World, chain: Sequence[c509.Certificate], authority: bytes | None = None, clock: Clock = CLOCK
-) -> Authority:
-    return verify_authority(chain, root=world.root.certificate, authority=authority, clock=clock)
-
-
-def forge(certificate: c509.Certificate) -> c509.Certificate:
-    """The same certificate with one bit of its signature flipped."""
-    encoded = certificate.encoded
-    return c509.decode_certificate(encoded[:-1] + bytes([encoded[-1] ^ 1]))
 
 
 @pytest.fixture(scope="module")
@@ -66,14 +46,6 @@ def test_a_native_leaf_proves_its_name() -> None:
     leaf = world.leaf(profile, "02-00-00-FF-FE-00-00-01", new_signer())
     assert leaf.type == c509.NATIVE
     assert verify_leaf(leaf, authority, profile, CLOCK) == "02-00-00-FF-FE-00-00-01"
-
-
-def leaf_refusal(
-    leaf: c509.Certificate, authority: Authority, profile: Profile = METER_DS, clock: Clock = CLOCK
-) -> ProblemKind:
-    with pytest.raises(RequestRejected) as caught:
-        verify_leaf(leaf, authority, profile, clock)
-    return caught.value.reason
 
 
 def test_an_authority_issues_what_its_path_permits_only(world: World) -> None:
