@@ -161,8 +161,8 @@ def _tier_one(label: str) -> Profile:
 def _prefix(maker: Maker, profile: Profile, given: bytes | None) -> bytes:
     """Return what the names of a batch begin with, if the maker may name devices so."""
     space = name_space(profile.naming)
-    if space is None:
-        raise FactoryError(f"{profile.label}: such names are no maker's to give")
+    if space is None:  # nobody assigns such prefixes: `device_name` says what will do
+        return given or b""
     own = sorted(maker.authority.prefixes.get(space, ()))
     if not own:
         raise FactoryError(f"the maker's CA lists no {space.title}, so it names no devices")

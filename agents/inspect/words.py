@@ -9,7 +9,7 @@ from agents.inspect.finding import Field
 from protocol import c509
 from protocol.c509 import der
 from protocol.c509.registry import ACCESS_METHODS, KEY_PURPOSES, POLICIES
-from protocol.profiles import labels_of_policies
+from protocol.profiles import labels_of_policies, prefixes_of_policies
 
 _YEAR: Final = 365.25 * 86400
 _LATEST: Final = 253402300799
@@ -148,9 +148,11 @@ def _basic_constraints(value: int) -> str:
 def _policies(value: Iterable[c509.PolicyInformation]) -> str:
     dotted = [_dotted(information.policy, POLICIES.oids) for information in value]
     labels = sorted(labels_of_policies(dotted))
-    known = f"labels {', '.join(labels)}" if labels else ""
-    others = [oid for oid in dotted if not labels_of_policies([oid])]
-    return "; ".join(part for part in (known, ", ".join(others)) if part)
+    known = [f"labels {', '.join(labels)}"] if labels else []
+    for space, prefixes in sorted(prefixes_of_policies(dotted).items()):
+        known.append(f"{space.title} {', '.join(map(str, sorted(prefixes))) or 'of none'}")
+    others = [oid for oid in dotted if not labels_of_policies([oid]) and not prefixes_of_policies([oid])]
+    return "; ".join([*known, *([", ".join(others)] if others else [])])
 
 
 def _authority(value: bytes | c509.AuthorityKeyIdentifier) -> str:

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 from agents.authority import MakerIssuer, initialise, list_devices, open_store
+from agents.cli import app
+from agents.cli.failure import REFUSED
 from agents.devices.agent import Device
 from agents.devices.identity import Identity
 from agents.factory import FactoryError, MadeDevice, batch, make_batch, read_manifest
@@ -231,6 +233,16 @@ def test_a_prefix_that_is_not_the_makers_is_refused_before_anything_is_made(
     assert not (tmp_path / "batch").exists()
     with pytest.raises(RequestRejected, match="ABC is not the CA's"):
         maker.issue(profile_of("meter-boot"), "4142430000000001", new_key().public_key)
+
+
+def test_the_command_says_so_in_one_line(
+    directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRILLIUM_PASSPHRASE", PASSPHRASE.decode())
+    batch = ["--label", "meter-boot", "--count", "1", "--out", str(tmp_path / "batch")]
+    assert app.run(["factory", str(directory), *batch, "--prefix", "ABC"]) == REFUSED
+    assert capsys.readouterr().err == "trillium: FLAG id ABC is not the CA's, whose are: TRL\n"
+    assert not (tmp_path / "batch").exists()
 
 
 def test_a_maker_with_several_prefixes_is_told_which(tmp_path: Path) -> None:

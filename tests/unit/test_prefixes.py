@@ -5,7 +5,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.errors import ProblemKind
-from protocol.labels import Tier
 from protocol.path import check_prefix, verify_leaf
 from protocol.profiles import (
     POLICY_ARC,
@@ -109,10 +108,9 @@ def test_three_bytes_of_the_name_space_are_a_prefix(space: NameSpace, octets: by
         Prefix(space, octets)
 
 
-def test_every_name_that_a_factory_gives_has_a_name_space() -> None:
-    for profile in PROFILES.values():
-        if profile.tier is Tier.BOOTSTRAPPING:
-            assert name_space(profile.naming) is not None, profile.label
+def test_makers_name_meters_and_gateways() -> None:
+    assert name_space(profile_of("meter-boot").naming) is NameSpace.FLAG
+    assert name_space(profile_of("its-boot").naming) is NameSpace.OUI
 
 
 LISTED = st.dictionaries(
