@@ -11,6 +11,7 @@ DEFAULT_PREFIX: Final = {
     # "TRL" stands where a maker's FLAG id is; an EUI-64 that nobody assigned has the local bit set.
     Naming.SYSTEM_TITLE: b"TRL",
     Naming.EUI64: b"\x02TR",
+    Naming.PCID: b"TRL",
 }
 
 
