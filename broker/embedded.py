@@ -9,7 +9,7 @@ import hmac
 import ipaddress
 import logging
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,10 +37,10 @@ _ACCEPT_PAUSE: Final = 0.1
 
 _log: Final = logging.getLogger(__name__)
 
-Identify = Callable[[bytes], Identity | None]
-"""DER of a verified leaf certificate to the device that it names; None refuses (unknown, revoked).
+Identify = Callable[[Sequence[bytes]], Awaitable[Sequence[Identity | None]]]
+"""Says which device each verified leaf certificate (DER) names now, in order; None: unknown, or ended.
 
-Called in the event loop for every connection: it must answer from memory."""
+Awaited with one certificate when a client connects, and with those of all that are when they are reviewed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +94,9 @@ class _Passwords:
 class EmbeddedBroker:
     """A running broker; made by `serve`."""
 
-    def __init__(self, door: FrontDoor, service_password: str) -> None:
+    def __init__(self, door: FrontDoor, identify: Identify, service_password: str) -> None:
         self._door = door
+        self._identify = identify
         self._service_password = service_password
         self.plain_address: tuple[str, int] | None = None
         """Where it listens without TLS."""
@@ -120,25 +121,43 @@ class EmbeddedBroker:
             password=self._service_password,
         )
 
-    def disconnect(self, client_id: str) -> bool:
-        """Close a device's connection, say because its certificate was revoked; return whether it had one."""
-        client = self._door.clients.get(client_id)
-        if client is not None:
-            client.scope.cancel()
-        return client is not None
+    async def review(self) -> None:
+        """Ask again which device each live connection's certificate names, for when some certificate ended.
+
+        A connection whose certificate would not open it any more is closed; the others get the rights that
+        their devices have now. Connections without a certificate stay as they are.
+        """
+        clients = [
+            (client, certificate)
+            for client in self._door.clients.values()
+            if client.admission.role in (Role.NEWCOMER, Role.DEVICE)
+            and (certificate := client.link.peer_certificate) is not None
+        ]
+        identities = await self._identify([certificate for _, certificate in clients])
+        for (client, _), identity in zip(clients, identities, strict=True):
+            self._door.readmit(client, _device(identity, client.admission.client_id))
 
 
-def _admission(passwords: _Passwords, identify: Identify, link: Link, session: Session) -> Admission | None:
+async def _nobody(certificates: Sequence[bytes]) -> Sequence[Identity | None]:
+    return [None] * len(certificates)
+
+
+def _device(identity: Identity | None, client_id: str) -> Admission | None:
+    if identity is None or identity.client_id != client_id:
+        return None
+    return Admission(client_id, Role.of(identity.tier), is_proven=True)
+
+
+async def _admission(
+    passwords: _Passwords, identify: Identify, link: Link, session: Session
+) -> Admission | None:
     client_id: str = session.client_id
     if session.username is not None:
         role = passwords.role(session.username, session.password or "")
         return None if role is None else Admission(client_id, role, is_proven=True)
     if link.get_ssl_info() is not None:
         certificate = link.peer_certificate
-        identity = identify(certificate) if certificate is not None else None
-        if identity is None or identity.client_id != client_id:
-            return None
-        return Admission(client_id, Role.of(identity.tier), is_proven=True)
+        return None if certificate is None else _device((await identify([certificate]))[0], client_id)
     try:
         return Admission(check_client_id(client_id), Role.DEVICE, is_proven=False)
     except MalformedMessage:
@@ -150,7 +169,7 @@ async def serve(
     *,
     plain: tuple[str, int] | None = None,
     tls: TlsListener | None = None,
-    identify: Identify = lambda _certificate: None,
+    identify: Identify = _nobody,
     service_password: str,
     reader_password: str | None = None,
     max_connections: int = MAX_CONNECTIONS,
@@ -193,7 +212,7 @@ async def serve(
         max_connections=max_connections,
         connect_seconds=connect_seconds,
     )
-    broker = EmbeddedBroker(door, service_password)
+    broker = EmbeddedBroker(door, identify, service_password)
     try:
         async with anyio.create_task_group() as tasks:
             if plain is not None:

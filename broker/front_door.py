@@ -41,7 +41,7 @@ from amqtt.mqtt.unsuback import UnsubackPacket
 from amqtt.session import Session
 from anyio.abc import ByteStream
 
-from broker.access import Action
+from broker.access import Action, Role, is_allowed
 from broker.link import LOST, MAX_CONNECT_BYTES, Link, Violation
 from broker.router import Admission, Client, Router
 
@@ -51,13 +51,15 @@ MAX_IDLE_SECONDS: Final = 3600.0
 """Longest silence, also of a client that asked for no keep-alive: a dead link must end some day."""
 MAX_EXACTLY_ONCE: Final = 64
 """QoS 2 messages of one client between PUBLISH and PUBREL."""
+ASK_AGAIN_SECONDS: Final = 1.0
+"""Between two looks whether a newcomer has an owner by now; a look costs a millisecond of a thread."""
 _FLAGS: Final = {CONNECT: 0, PUBACK: 0, PUBREL: 2, SUBSCRIBE: 2, UNSUBSCRIBE: 2, PINGREQ: 0, DISCONNECT: 0}
 """Reserved flags [MQTT-2.2.2-1] of every packet that a client may send, but for PUBLISH."""
 
 _log: Final = logging.getLogger(__name__)
 
-Admit = Callable[[Link, Session], Admission | None]
-"""Decides from a connection and its CONNECT; None refuses."""
+Admit = Callable[[Link, Session], Awaitable[Admission | None]]
+"""Decides from a connection and its CONNECT; None refuses. Asked again when a newcomer wants more."""
 Secure = Callable[[ByteStream], Awaitable[ByteStream]]
 """Makes a TLS stream of an accepted socket."""
 
@@ -113,7 +115,7 @@ class FrontDoor(Router):
             _, session = await BrokerProtocolHandler.init_from_connect(
                 BufferReader(header.to_bytes() + body), link, self.plugins_manager, self._loop
             )
-        admission = self._admit(link, session)
+        admission = await self._admit(link, session)
         session.password = None
         if admission is None or not self._is_welcome(admission, session):
             self.counters.refused += 1
@@ -149,7 +151,11 @@ class FrontDoor(Router):
         finally:
             self.leave(client)
             session = client.session
-            if session.will_flag and not is_goodbye:
+            if (
+                session.will_flag
+                and not is_goodbye
+                and client.admission.may(Action.PUBLISH, session.will_topic)
+            ):
                 self.route(session.will_topic, bytes(session.will_message), session.will_qos)
 
     @staticmethod
@@ -177,13 +183,16 @@ class FrontDoor(Router):
         with _decoding():
             packet: Any = await packet_class(header).from_stream(BufferReader(body), fixed_header=header)
         if kind == PUBLISH:
-            self._published(client, packet)
+            await self._published(client, packet)
         elif kind == PUBACK:
             client.unacknowledged.discard(packet.variable_header.packet_id)
         elif kind == PINGREQ:
             client.link.write(PingRespPacket.build().to_bytes())
         elif kind == SUBSCRIBE:
-            codes = [await self.subscribe(client, *wanted) for wanted in packet.payload.topics]
+            codes: list[int] = []
+            for topic_filter, most in packet.payload.topics:
+                await self._may(client, Action.SUBSCRIBE, topic_filter)
+                codes.append(await self.subscribe(client, topic_filter, most))
             client.link.write(SubackPacket.build(packet.variable_header.packet_id, codes).to_bytes())
         elif kind == UNSUBSCRIBE:
             for topic_filter in packet.payload.topics:
@@ -196,14 +205,26 @@ class FrontDoor(Router):
             msg = "a second CONNECT"
             raise Violation(msg)
 
-    def _published(self, client: Client, packet: PublishPacket) -> None:
+    async def _may(self, client: Client, action: Action, topic: str) -> bool:
+        """Return whether the access rules allow it; a newcomer's rights may have grown since it connected."""
+        admission = client.admission
+        if admission.role is Role.NEWCOMER and not admission.may(action, topic):
+            if not is_allowed(Role.DEVICE, action, admission.client_id, topic):
+                return False
+            # Who asks too often waits, and so does nobody else.
+            await anyio.sleep_until(client.asked + ASK_AGAIN_SECONDS)
+            client.asked = anyio.current_time()
+            self.readmit(client, await self._admit(client.link, client.session))
+        return client.admission.may(action, topic)
+
+    async def _published(self, client: Client, packet: PublishPacket) -> None:
         topic, qos, packet_id = packet.topic_name, packet.qos, packet.packet_id
         if not topic or topic[0] == "$" or qos > 2:
             msg = "a PUBLISH without a topic, on a $ topic or with QoS 3"
             raise Violation(msg)
         # Packet ids of other qualities of service do not count here.
         is_repeat = qos == 2 and packet_id in client.exactly_once
-        if not client.admission.may(Action.PUBLISH, topic):
+        if not await self._may(client, Action.PUBLISH, topic):
             # 3.1.1 cannot refuse a message [MQTT-3.3.5-2]: it is acknowledged and goes nowhere.
             self.counters.forbidden += 1
             self.lines.info("%s may not publish on %.80s", client.admission.key, topic)

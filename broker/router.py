@@ -6,6 +6,7 @@ during iteration"). Here a message is delivered in one go, without awaiting anyt
 """
 
 import logging
+import math
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -85,6 +86,8 @@ class Client:
     link: Link
     scope: anyio.CancelScope
     """Ends the connection."""
+    asked: float = -math.inf
+    """When it was last asked whether a newcomer is one still; seconds on the event loop's clock."""
     filters: set[str] = field(default_factory=set)
     unacknowledged: set[int] = field(default_factory=set)
     """Packet ids of messages to it."""
@@ -177,6 +180,22 @@ class Router(Broker):  # type: ignore[misc]  # amqtt ships no types
             before.scope.cancel()
         self.clients[client.admission.key] = client
         self._sessions[client.admission.key] = (client.session, None)
+
+    def readmit(self, client: Client, admission: Admission | None) -> None:
+        """Give a client the rights that it has now; None ends its connection.
+
+        Args:
+            client: Perhaps gone in the meantime, or replaced by a newer connection of its device.
+            admission: Of the same client-id, as a newcomer or a device with an owner.
+        """
+        if admission is None:
+            self.lines.info("%s: its certificate has ended", client.admission.key)
+            client.scope.cancel()
+            return
+        client.admission = admission
+        for topic_filter in tuple(client.filters):
+            if not admission.may(Action.SUBSCRIBE, topic_filter):
+                self.unsubscribe(client, topic_filter)
 
     def leave(self, client: Client) -> None:
         """Forget a client and its subscriptions, if that did not happen before."""

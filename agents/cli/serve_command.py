@@ -228,7 +228,11 @@ async def _embedded(
                 expose=options.expose,
             )
         )
+        tasks = await stack.enter_async_context(anyio.create_task_group())
+        if tls is not None:
+            tasks.start_soon(doorkeeper.watch, broker.review)
         yield broker
+        tasks.cancel_scope.cancel()
 
 
 def _broker_uris(broker: EmbeddedBroker) -> list[str]:

@@ -2,7 +2,7 @@
 
 import signal
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +65,11 @@ class World:
             yield raw
 
 
-def identify(certificate: bytes) -> Identity | None:
+async def identify(certificates: Sequence[bytes]) -> list[Identity | None]:
+    return [identity_of(certificate) for certificate in certificates]
+
+
+def identity_of(certificate: bytes) -> Identity | None:
     parsed = x509.load_der_x509_certificate(certificate)
     name = str(parsed.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
     if name not in NAMES:

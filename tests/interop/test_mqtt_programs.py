@@ -1,6 +1,7 @@
 """mosquitto's own programs as devices and readers of the embedded broker, and of one another."""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import anyio
@@ -74,10 +75,14 @@ async def test_a_foreign_client_asks_over_tls_with_its_certificate(certificates:
     listener = TlsListener(
         "127.0.0.1", 0, certificates.server_chain, certificates.server_key, certificates.devices.pem.decode()
     )
+
+    async def identify(_certificates: Sequence[bytes]) -> list[Identity]:
+        return [Identity("device", Tier.PARTICIPATION)]
+
     async with (
         serve(
             tls=listener,
-            identify=lambda _certificate: Identity("device", Tier.PARTICIPATION),
+            identify=identify,
             service_password="secret",
         ) as broker,
         serve_authority(
