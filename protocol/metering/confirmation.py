@@ -4,8 +4,8 @@
         additional data = security control ‖ authentication key ‖ step, generation,
         plaintext = hash over all keys of the generation and both titles)
 
-It is protected as DLMS protects any APDU (tag of 12 octets), so the unicast and the authentication key are shown
-by use; the other kinds are shown by the hash, which nobody sees but the holder of the first two.
+It is protected as DLMS protects any APDU (tag of 12 octets), so the unicast and the authentication key are
+shown by use; the other kinds are shown by the hash, which nobody sees but the holder of the first two.
 """
 
 from typing import Final

@@ -11,7 +11,7 @@ from protocol.cose import SIGNATURE_BYTES, Algorithm
 from protocol.errors import ProblemKind, RequestRejected
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Suite:
     """What one security suite is made of (Green Book, security suites)."""
 
