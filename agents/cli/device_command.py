@@ -123,7 +123,7 @@ def _certificate_json(certificate: c509.Certificate) -> dict[str, Any]:
 
 def _label(device: Device, label: str | None) -> str:
     if label is None:
-        return device.message_label
+        return device.first_label
     domain = device.identity.domain
     permitted = ", ".join(services_of(device.identity.label))
     if label not in PROFILES:
@@ -246,7 +246,7 @@ async def _ask_authority(target: Target, device: Device, passphrase: bytes | Non
     try:
         async with connect(target.via, device.identity, passphrase) as transport:
             with anyio.move_on_after(min(target.timeout, 10.0)):
-                match await transport.exchange(Outbound(device.message_label, Operation.CRTS)):
+                match await transport.exchange(Outbound(device.first_label, Operation.CRTS)):
                     case Content():
                         return "yes"
                     case Problem() as problem:

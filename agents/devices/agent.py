@@ -197,7 +197,7 @@ class Device:
         Raises:
             ExchangeTimeout: None came that holds.
         """
-        label = self.message_label
+        label = self.first_label
         async with self._lock:
             machine = self._bearer.fetch_revocations()
             await self._run(label, machine, transport, None)
@@ -232,8 +232,13 @@ class Device:
 
     @property
     def message_label(self) -> str:
-        """The label whose key signs messages: the one that speaks for itself."""
+        """The label whose key signs messages; DeviceError where none does."""
         return self._bearer.message_label
+
+    @property
+    def first_label(self) -> str:
+        """The label that is enrolled first, because the tier 1 certificate opens it."""
+        return self._bearer.first_label
 
     async def _finish(self, label: str, transport: DeviceTransport, progress: Progress | None) -> bool:
         """End what was begun; return whether that gave a current certificate."""

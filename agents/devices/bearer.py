@@ -57,12 +57,19 @@ class Bearer:
 
     @property
     def message_label(self) -> str:
-        """The label whose key signs messages: the one that speaks for itself."""
+        """The label whose key signs messages; DeviceError where none does."""
         for label in services_of(self._identity.label):
-            profile = profile_of(label)
-            if profile.signs and profile.rekeyed_by == label:
+            if profile_of(label).signs_messages:
                 return label
-        raise DeviceError(f"no label of {self._identity.domain} signs messages")
+        raise DeviceError(f"no label of {self._identity.label} devices signs messages")
+
+    @property
+    def first_label(self) -> str:
+        """The label that is enrolled first, because the tier 1 certificate opens it."""
+        for label in services_of(self._identity.label):
+            if self._identity.label in profile_of(label).opened_by:
+                return label
+        raise DeviceError(f"{self._identity.label} opens no label")
 
     def prepare(self, label: str, op: Operation) -> Enrollment:
         """Return the machine that goes on with what is pending under `label`, or else begins `op`.
@@ -108,7 +115,7 @@ class Bearer:
         """Return the machine that fetches the authority's revocation list."""
         clock = self.clock()
         lowest = self._store.trust.crl_number
-        return fetch_revocations(self._trust(clock), self.message_label, lowest, clock, self.patience)
+        return fetch_revocations(self._trust(clock), self.first_label, lowest, clock, self.patience)
 
     def fetch_template(self, label: str) -> Fetch[tuple[Algorithm, ...]]:
         """Return the machine that asks which algorithms the authority takes under `label`."""

@@ -19,7 +19,6 @@ from agents.verifier.replay import Counters, ReplayWindow
 from protocol.cose import Algorithm, PublicKey
 from protocol.errors import Overloaded, ServiceError
 from protocol.exchange.facts import CertificateState, SignerRecord, Signers
-from protocol.labels import Tier
 from protocol.profiles import PROFILES
 
 POLL_SECONDS: Final = 0.2
@@ -180,7 +179,7 @@ class SignerCache:
             record,
             key,
             self._counters.window(record.ref),
-            profile is not None and profile.signs and profile.tier is not Tier.BOOTSTRAPPING,
+            profile is not None and profile.signs_messages,
             generation,
         )
         # An answer that a revocation overtook is for those who asked before it, and they ask again.

@@ -100,6 +100,8 @@ async def test_devices_do_not_wait_for_each_others_acknowledgements(world: World
         ({"not_after": NOW - 1}, ProblemKind.SIGNER_EXPIRED),
         ({"label": "meter-ka"}, ProblemKind.WRONG_SIGNER),
         ({"label": "meter-boot"}, ProblemKind.WRONG_SIGNER),
+        # Its key can sign, and is for TLS.
+        ({"label": "meter-tls"}, ProblemKind.WRONG_SIGNER),
         ({"label": "no-such-label"}, ProblemKind.WRONG_SIGNER),
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else value.name,
