@@ -137,15 +137,20 @@ def derive_key(
     return key
 
 
-def scalar_of(group: Group, key: ec.EllipticCurvePrivateKey) -> bytearray:
-    """Return the private scalar, big-endian in `group.scalar_bytes`; the caller wipes it.
+def require_own(group: Group, *keys: ec.EllipticCurvePrivateKey) -> None:
+    """Refuse private keys, made by ourselves, that are not of the group's curve.
 
     Raises:
-        ValueError: A key of another curve.
+        ValueError: One is of another curve.
     """
-    if key.curve.name != group.curve.name:
-        msg = f"a contract key here is of {group.curve.name}, not {key.curve.name}"
-        raise ValueError(msg)
+    for key in keys:
+        if key.curve.name != group.curve.name:
+            msg = f"a key here is of {group.curve.name}, not {key.curve.name}"
+            raise ValueError(msg)
+
+
+def scalar_of(group: Group, key: ec.EllipticCurvePrivateKey) -> bytearray:
+    """Return the private scalar, big-endian in `group.scalar_bytes`; the caller wipes it."""
     return bytearray(key.private_numbers().private_value.to_bytes(group.scalar_bytes, "big"))
 
 

@@ -59,7 +59,7 @@ class Installation:
     """eMAID (part 2) or PCID (part 20), canonical."""
 
     @classmethod
-    def decode(cls, item: object) -> "Installation":
+    def decode(cls, item: Any) -> "Installation":  # noqa: ANN401 (checked here)
         """Return the installation that a decoded CBOR item is.
 
         Lengths, counts and the grammar of the name are checked; no certificate is opened yet.

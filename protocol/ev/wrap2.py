@@ -25,6 +25,7 @@ from protocol.ev.agreement import (
     encode_point,
     private_key_of,
     require_curve,
+    require_own,
     scalar_of,
     wipe,
 )
@@ -56,6 +57,7 @@ def wrap(
     if len(iv) != IV_BYTES:
         msg = f"an initialisation vector has {IV_BYTES} bytes"
         raise ValueError(msg)
+    require_own(P256, contract_key, ephemeral)
     require_curve(P256, recipient, "the recipient's key")
     scalar = scalar_of(P256, contract_key)
     try:

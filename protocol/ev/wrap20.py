@@ -28,6 +28,7 @@ from protocol.ev.agreement import (
     encode_point,
     private_key_of,
     require_curve,
+    require_own,
     scalar_of,
     wipe,
 )
@@ -88,6 +89,7 @@ def wrap(
     if len(iv) != IV_BYTES:
         msg = f"an initialisation vector has {IV_BYTES} bytes"
         raise ValueError(msg)
+    require_own(P521, contract_key, ephemeral)
     require_curve(P521, recipient, "the recipient's key")
     bound_to = additional_data(pcid, key_identifier)
     scalar = scalar_of(P521, contract_key)
