@@ -1,4 +1,4 @@
-"""Which label a device enrolls first, and which signs its messages: what the profiles say, and nothing else."""
+"""Which label a device enrolls first, and which signs its messages: the profiles say so, and nothing else."""
 
 import json
 from pathlib import Path
