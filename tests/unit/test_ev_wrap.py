@@ -301,3 +301,34 @@ def test_a_recipient_of_another_curve_is_refused() -> None:
     with pytest.raises(RequestRejected) as caught:
         wrap20.wrap(p521, p256.public_key(), ephemeral=p521, iv=bytes(12), pcid=PCID, key_identifier=SKI)
     assert caught.value.reason is ProblemKind.BAD_KEY
+
+
+@pytest.mark.parametrize("edition", Edition)
+@pytest.mark.parametrize("is_good", [True, False])
+def test_keys_in_buffers_are_overwritten_whatever_happens(
+    edition: Edition, is_good: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module: Any = wrap2 if edition is Edition.PART_2 else wrap20
+    seen: list[bytearray] = []
+    derive, check = module.derive_key, module.private_key_of
+
+    def watched_derive(*arguments: Any) -> bytearray:
+        seen.append(derive(*arguments))
+        assert any(seen[-1])
+        return seen[-1]
+
+    def watched_check(group: Group, unwrapped: bytearray, certified: Any) -> Any:
+        seen.append(unwrapped)
+        assert any(unwrapped)
+        return check(group, unwrapped, certified)
+
+    monkeypatch.setattr(module, "derive_key", watched_derive)
+    monkeypatch.setattr(module, "private_key_of", watched_check)
+    sample = contract(edition)
+    if is_good:
+        assert UNWRAP[edition](sample.wrapped).public_key() == sample.key.public_key()
+    else:
+        plaintext = scalar(new_key(edition), edition.group.scalar_bytes)
+        assert refusal(edition, FOREIGN[edition](plaintext)) is ProblemKind.BAD_KEY
+    assert len(seen) == 2
+    assert not any(any(buffer) for buffer in seen)
