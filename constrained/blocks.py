@@ -15,6 +15,10 @@ LIFETIME: Final = 247.0
 Key = tuple[str, int, tuple[bytes, ...], tuple[bytes, ...], tuple[bytes, ...]]
 
 
+LONG: Final = 16 * 1024
+"""Bytes from which on an answer to a GET is kept: a revocation list, which may change while it is read."""
+
+
 class Refused(Exception):
     """No block can be taken: `code` says why; never leaves this room."""
 
@@ -77,8 +81,9 @@ class Uploads:
 class Downloads:
     """Answers that leave in blocks (Block2).
 
-    A GET is asked again for every block, so nothing is kept for it. An answer to a POST is kept: one
-    for each peer and path, so that later blocks belong to the same answer.
+    A GET is asked again for every block, so a short answer to one is not kept. An answer to a POST is kept,
+    and a long one to a GET: one for each peer and path, so that later blocks belong to the same answer.
+    Where a kept one had to make room, a GET is asked again, and its ETag tells whether it still fits.
 
     Args:
         size: Most answers kept.
@@ -93,10 +98,17 @@ class Downloads:
         Raises:
             Refused: 4.08 if the answer is not (or no longer) here.
         """
-        kept = self._kept.get(_key(request))
+        kept = self.kept(request)
         if kept is None:
             raise Refused(Code.REQUEST_ENTITY_INCOMPLETE)
-        return self.cut(request, kept)
+        return kept
+
+    def kept(self, request: Request) -> Response | None:
+        """Return the later block that `request` asks for, if its answer is here."""
+        if request.block2 is None or not request.block2.number:
+            return None
+        kept = self._kept.get(_key(request))
+        return None if kept is None else self.cut(request, kept)
 
     def cut(self, request: Request, whole: Response) -> Response:
         """Return of `whole` what goes into one datagram, and keep it if more will be asked for.
@@ -119,7 +131,7 @@ class Downloads:
             return whole
         if start >= length and number:
             raise Refused(Code.BAD_REQUEST)
-        if number == 0 and length > size and request.code == Code.POST:
+        if number == 0 and length > (size if request.code == Code.POST else max(size, LONG)):
             self._kept.put(_key(request), whole)
         more = start + size < length
         options = (*whole.options, (Option.BLOCK2, Block(number, more, szx).encode()))
@@ -133,4 +145,5 @@ class Downloads:
 
 def _key(request: Request) -> Key:
     # Block1's Request-Tag is not sent with requests for later blocks of the answer (RFC 9175 §3.3).
-    return (request.source, request.code, request.path, request.query, ())
+    accept = () if request.accept is None else (encode_uint(request.accept),)
+    return (request.source, request.code, request.path, request.query, accept)

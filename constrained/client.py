@@ -26,10 +26,11 @@ from constrained.wire import MAX_BLOCK_SIZE, Block, Code, Option, encode_uint, s
 from protocol.errors import ProblemKind, Unreachable
 from protocol.ports import DeviceTransport, Outbound, Pending, Reply, SignedRefusal
 from protocol.problem import Problem
+from protocol.revocation_list import MAX_LIST_BYTES
 
 DEFAULT_PORT: Final = 5683
-MAX_ANSWER_BYTES: Final = 256 * 1024
-"""Longest answer that is put together from blocks: a revocation list of some thousand entries."""
+MAX_ANSWER_BYTES: Final = MAX_LIST_BYTES
+"""Longest answer that is put together from blocks: a revocation list."""
 _SHUTDOWN_SECONDS: Final = 5.0
 
 
@@ -152,6 +153,10 @@ class _Device:
             (Option.URI_PATH, request.label.encode()),
             (Option.URI_PATH, request.op.encode()),
         )
+        if request.base is not None:
+            path += ((Option.URI_QUERY, f"base={request.base}".encode()),)
+        if request.accept is not None:
+            path += ((Option.ACCEPT, encode_uint(self._formats.number(request.accept))),)
         if request.op.has_body:
             answer = await self._post(path, request.body)
         else:

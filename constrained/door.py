@@ -32,6 +32,8 @@ from protocol.ports import (
 )
 from protocol.problem import Problem
 
+_BASE: Final = re.compile(rb"base=([1-9][0-9]{0,18})")
+_NO_BASE: Final = -1
 _LABEL: Final = re.compile(r"[0-9a-z-]{1,32}")
 _STREAM: Final = re.compile(rb"[0-9a-z_-]{1,32}")
 _MAX_AGE_LIMIT: Final = 0xFFFF_FFFF
@@ -100,6 +102,7 @@ _NOT_ACCEPTABLE: Final = _refusal(
     Code.NOT_ACCEPTABLE, ProblemKind.UNSUPPORTED_FORMAT, "not available in the format of Accept"
 )
 _BAD_OPTION: Final = _refusal(Code.BAD_OPTION, ProblemKind.MALFORMED, "a critical option is not understood")
+_BAD_BASE: Final = _refusal(Code.BAD_REQUEST, ProblemKind.MALFORMED, "base is the number of a list")
 _NO_PROXY: Final = _refusal(Code.PROXYING_NOT_SUPPORTED, ProblemKind.NOT_FOUND, "not a proxy")
 _OUR_FAULT: Final = _hint(Problem(ProblemKind.UNAVAILABLE, "", 60.0), Code.INTERNAL_SERVER_ERROR)
 _REFUSED: Final = {
@@ -109,6 +112,15 @@ _REFUSED: Final = {
     ),
 }
 _CONTINUE: Final = Response(Code.CONTINUE)
+
+
+def _base_of(query: Iterable[bytes]) -> int | None:
+    """Return the number in `?base=…`, None without one, `_NO_BASE` for what is none."""
+    for part in query:
+        if part.startswith(b"base="):
+            found = _BASE.fullmatch(part)
+            return _NO_BASE if found is None else int(found[1])
+    return None
 
 
 class Door:
@@ -220,7 +232,12 @@ class Door:
         if not op.has_body:
             if request.code != Code.GET:
                 return _BAD_METHOD
-            return Call(request, Inbound(label, op, b"", request.source, accept))
+            if (later := self._downloads.kept(request)) is not None:
+                return later
+            base = _base_of(request.query) if op is Operation.CRL else None
+            if base == _NO_BASE:
+                return _BAD_BASE
+            return Call(request, Inbound(label, op, b"", request.source, accept, base))
         body = self._body(request)
         if not isinstance(body, bytes):
             return body

@@ -36,6 +36,7 @@ class ContentFormats:
     cose_c509: int = 65001
     c509_template: int = 65002
     pkix_crl: int = 65003
+    c509_crl: int = 65004
     _number_of: Mapping[Media, int] = field(init=False, repr=False, compare=False)
     _media_of: Mapping[int, Media] = field(init=False, repr=False, compare=False)
 
@@ -48,6 +49,7 @@ class ContentFormats:
             Media.PKCS7_CERTS_ONLY: PKCS7_CERTS_ONLY,
             Media.PKIX_CERT: PKIX_CERT,
             Media.PKIX_CRL: self.pkix_crl,
+            Media.C509_CRL: self.c509_crl,
         }
         media = {number: media for media, number in numbers.items()}
         if len({*media, LINK_FORMAT, PROBLEM_DETAILS}) < len(numbers) + 2:
@@ -83,7 +85,7 @@ ANSWERS: Final[Mapping[Operation, tuple[Media, ...]]] = MappingProxyType(
         Operation.SKG: _CERTIFICATE,
         Operation.CONF: (Media.SIGN1,),
         Operation.REV: (Media.SIGN1,),
-        Operation.CRL: (Media.PKIX_CRL,),
+        Operation.CRL: (Media.PKIX_CRL, Media.C509_CRL),
     }
 )
 """What each operation may answer with, the default first; anything else asked for is 4.06."""

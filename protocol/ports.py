@@ -24,6 +24,7 @@ class Media(Enum):
     PKCS7_CERTS_ONLY = "application/pkcs7-mime; smime-type=certs-only"
     PKIX_CERT = "application/pkix-cert"
     PKIX_CRL = "application/pkix-crl"
+    C509_CRL = "application/c509-crl+cbor"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,8 @@ class Inbound:
     """Who delivered it, for quotas and logs only: "coap:192.0.2.1:5683", "mqtt:<client-id>"."""
     accept: Media | None = None
     """The form that the peer asked for, where the transport can say so."""
+    base: int | None = None
+    """`crl`: number of the list that the peer has; a delta to it will do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,10 @@ class Outbound:
     label: str
     op: Operation
     body: bytes = b""
+    accept: Media | None = None
+    """The form that is wanted; None: the operation's first."""
+    base: int | None = None
+    """`crl`: number of the list that is at hand, > 0."""
 
 
 class DeviceTransport(Protocol):

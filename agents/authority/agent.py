@@ -20,7 +20,8 @@ from agents.authority.door import Door
 from agents.authority.layout import BadDirectory, Layout, Settings, read_settings, readable_roots
 from agents.authority.publisher import Listener, Publisher
 from agents.authority.quota import Limits
-from agents.authority.revocation import Revocations
+from agents.authority.reach_counts import ReachCounts
+from agents.authority.revocation import RevocationList, Revocations
 from agents.authority.store import Store
 from agents.authority.tally import Tally
 from agents.authority.verification import Verifier
@@ -33,6 +34,8 @@ from protocol.profiles import Form, profile_of
 
 CRL_FRESH: Final = 0.5
 """Seconds for which a revocation list is given out without another look at the store."""
+_MAX_SEEN: Final = 256
+"""Forms of revocation lists that are given out so; beyond, all are looked for again."""
 _LAST_WORDS: Final = 10.0
 """Seconds that publishing may take when the authority closes."""
 _NOT_FOUND: Final = Problem(ProblemKind.NOT_FOUND, "no such label or operation here")
@@ -76,7 +79,10 @@ class AuthorityAgent:
             for domain, authority in authorities.items()
         }
         first = next(iter(authorities.values()))
-        self._publisher = Publisher(layout, store, first.registrar, self._revocations, self.tally, clock)
+        self.reach: Final = ReachCounts(store)
+        self._publisher = Publisher(
+            layout, store, first.registrar, self._revocations, self.tally, self.reach, clock
+        )
         self._certificates = {
             (domain, is_der): shelf.certificates_der(a) if is_der else shelf.certificates(a)
             for domain, a in authorities.items()
@@ -84,7 +90,7 @@ class AuthorityAgent:
         }
         self._templates = {label: shelf.template(profile_of(label)) for label in self.labels}
         self._crl_limiter = CapacityLimiter(1)
-        self._crl_seen: dict[Domain, tuple[float, Content]] = {}
+        self._crl_seen: dict[tuple[Domain, Media, int | None], tuple[float, RevocationList]] = {}
 
     async def handle(self, inbound: Inbound) -> Reply:
         """Answer one request: `protocol.ports.Handler`."""
@@ -97,7 +103,7 @@ class AuthorityAgent:
             case Operation.ATT:
                 return self._templates[inbound.label]
             case Operation.CRL:
-                return await self._crl(authority.domain)
+                return await self._crl(authority, inbound)
             case _:
                 pass
         if (
@@ -111,21 +117,31 @@ class AuthorityAgent:
         reply = await self.door.ask(inbound)
         return shelf.as_asked(reply, inbound.accept) if isinstance(reply, Content) else reply
 
-    async def _crl(self, domain: Domain) -> Reply:
-        seen = self._crl_seen.get(domain)
+    async def _crl(self, authority: DomainAuthority, inbound: Inbound) -> Reply:
+        media = Media.C509_CRL if inbound.accept is Media.C509_CRL else Media.PKIX_CRL
+        try:
+            found = await self._find_crl(authority.domain, media, inbound.base)
+        except (SQLAlchemyError, OSError):
+            return UNAVAILABLE
+        channel = inbound.source.partition(":")[0]
+        self.reach.fetched(authority.key_id, channel, found.number, int(self._clock()))
+        return Content(found.encoded, found.media, found.etag)
+
+    async def _find_crl(self, domain: Domain, media: Media, base: int | None) -> RevocationList:
+        key = domain, media, base
+        seen = self._crl_seen.get(key)
         if seen is not None and time.monotonic() - seen[0] < CRL_FRESH:
             return seen[1]
         async with self._crl_limiter:
-            seen = self._crl_seen.get(domain)
+            seen = self._crl_seen.get(key)
             if seen is not None and time.monotonic() - seen[0] < CRL_FRESH:
                 return seen[1]  # somebody looked while we waited
-            try:
-                current = await to_thread.run_sync(self._revocations[domain].current, int(self._clock()))
-            except (SQLAlchemyError, OSError):
-                return UNAVAILABLE
-            content = Content(current.encoded, Media.PKIX_CRL, shelf.etag(current.encoded))
-            self._crl_seen[domain] = time.monotonic(), content
-            return content
+            revocations = self._revocations[domain]
+            found = await to_thread.run_sync(revocations.get, int(self._clock()), media, base)
+            if len(self._crl_seen) >= _MAX_SEEN:
+                self._crl_seen.clear()
+            self._crl_seen[key] = time.monotonic(), found
+            return found
 
     def close(self) -> None:
         """End its threads and close its store."""
@@ -133,7 +149,7 @@ class AuthorityAgent:
         self.store.close()
 
     def add_listener(self, listener: Listener) -> None:
-        """Tell `listener` of every new audit head and revocation list."""
+        """Tell `listener` of every new audit head and revocation list (`agents.authority.publisher`)."""
         self._publisher.add_listener(listener)
 
     async def publish(self) -> None:

@@ -3,11 +3,13 @@
 Why not `cryptography`'s builder: it holds the interpreter lock while it encodes, parses and encodes again,
 5 ms for each thousand entries, in which an event loop stands still. Here ten thousand entries are one join
 and one hash. The tests compare with what that builder makes, byte for byte.
+
+A list with a base number is a delta (§5.2.4): what changed since the list of that number.
 """
 
-from collections.abc import Iterable
-from hashlib import sha256
-from typing import Final
+import hashlib
+from collections.abc import Callable, Iterable
+from typing import Any, Final
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -18,23 +20,35 @@ from protocol.c509 import der
 from protocol.c509.x509_writer import time_to_der
 
 _VERSION_2: Final = der.integer(1)
-_ECDSA_SHA256: Final = der.sequence(der.tlv(der.OID, der.oid_from_text("1.2.840.10045.4.3.2")))
+_Hash = hashes.SHA256 | hashes.SHA384 | hashes.SHA512
+_SIGNATURES: Final[dict[str, tuple[str, Callable[[bytes], Any], _Hash]]] = {
+    ec.SECP256R1.name: ("1.2.840.10045.4.3.2", hashlib.sha256, hashes.SHA256()),
+    ec.SECP384R1.name: ("1.2.840.10045.4.3.3", hashlib.sha384, hashes.SHA384()),
+    ec.SECP521R1.name: ("1.2.840.10045.4.3.4", hashlib.sha512, hashes.SHA512()),
+}
+"""Signature algorithm and hash that go with an issuer's curve (RFC 5758 §3.2)."""
 _CRL_NUMBER: Final = der.tlv(der.OID, der.oid_from_text("2.5.29.20"))
 _REASON: Final = der.tlv(der.OID, der.oid_from_text("2.5.29.21"))
+_DELTA_INDICATOR: Final = der.tlv(der.OID, der.oid_from_text("2.5.29.27"))
 _AUTHORITY_KEY_IDENTIFIER: Final = der.tlv(der.OID, der.oid_from_text("2.5.29.35"))
 _ENUMERATED: Final = 0x0A
 _CRL_EXTENSIONS: Final = 0xA0
 _KEY_IDENTIFIER: Final = 0x80
 
 
-def _extension(oid: bytes, value: bytes) -> bytes:
-    return der.sequence(oid, der.tlv(der.OCTET_STRING, value))
+def _extension(oid: bytes, value: bytes, *, critical: bool = False) -> bytes:
+    return der.sequence(oid, der.TRUE if critical else b"", der.tlv(der.OCTET_STRING, value))
 
 
 _REASONS: Final = {
     reason: der.sequence(_extension(_REASON, der.tlv(_ENUMERATED, bytes([reason]))))
     for reason in range(1, 11)
 }
+
+
+def hash_for(curve: ec.EllipticCurve) -> _Hash:
+    """Return the hash that goes with an issuer's curve: its signatures are as strong as its key."""
+    return _SIGNATURES[curve.name][2]
 
 
 def encode_entry(serial: bytes, revoked_at: int, reason: int) -> bytes:
@@ -57,26 +71,31 @@ def encode_list(
     this_update: int,
     next_update: int,
     entries: Iterable[bytes],
+    base: int | None = None,
 ) -> bytes:
     """Return a signed CertificateList.
 
     Args:
-        key: The issuer's, P-256.
+        key: The issuer's, P-256 (with SHA-256), P-384 (SHA-384) or P-521 (SHA-512).
         issuer: The issuer's name.
         key_identifier: The issuer's subject key identifier.
         number: crlNumber, > 0.
         this_update: POSIX seconds.
         next_update: POSIX seconds.
         entries: Of `encode_entry`, each certificate once.
+        base: For a delta: number of the full list that it goes on from.
     """
+    oid, hash_of, name = _SIGNATURES[key.curve.name]
+    algorithm = der.sequence(der.tlv(der.OID, der.oid_from_text(oid)))
     listed = b"".join(entries)
     extensions = der.sequence(
         _extension(_AUTHORITY_KEY_IDENTIFIER, der.sequence(der.tlv(_KEY_IDENTIFIER, key_identifier))),
         _extension(_CRL_NUMBER, der.integer(number)),
+        b"" if base is None else _extension(_DELTA_INDICATOR, der.integer(base), critical=True),
     )
     tbs = der.sequence(
         _VERSION_2,
-        _ECDSA_SHA256,
+        algorithm,
         issuer.to_der(),
         time_to_der(this_update),
         time_to_der(next_update),
@@ -84,5 +103,5 @@ def encode_list(
         der.tlv(_CRL_EXTENSIONS, extensions),
     )
     # hashlib lets the interpreter go on while it reads the whole list.
-    signature = key.sign(sha256(tbs).digest(), ec.ECDSA(Prehashed(hashes.SHA256())))
-    return der.sequence(tbs, _ECDSA_SHA256, der.bit_string(signature))
+    signature = key.sign(hash_of(tbs).digest(), ec.ECDSA(Prehashed(name)))
+    return der.sequence(tbs, algorithm, der.bit_string(signature))

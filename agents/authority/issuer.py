@@ -7,11 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from agents.authority import crl
+from agents.authority.crl import hash_for
 from agents.keys import SoftwareSigner
-from protocol import c509
+from protocol import c509, revocation_list
 from protocol.c509 import ExtensionId, keys
 from protocol.c509.x509_writer import NO_EXPIRY
 from protocol.cose import Algorithm
@@ -92,8 +94,16 @@ class Issuer:
         )
         return tbs.with_signature(self._signer.sign(tbs.to_be_signed())).encoded
 
-    def sign_crl(self, entries: Iterable[bytes], *, number: int, this_update: int, next_update: int) -> bytes:
-        """Return a revocation list (`agents.authority.crl`), signed, as DER."""
+    def sign_crl(
+        self,
+        entries: Iterable[bytes],
+        *,
+        number: int,
+        this_update: int,
+        next_update: int,
+        base: int | None = None,
+    ) -> bytes:
+        """Return a revocation list, or a delta to `base` (`agents.authority.crl`), signed, as DER."""
         return crl.encode_list(
             self._key,
             self._name,
@@ -102,4 +112,19 @@ class Issuer:
             this_update=this_update,
             next_update=next_update,
             entries=entries,
+            base=base,
+        )
+
+    def sign_c509_crl(self, entries: Iterable[tuple[bytes, int]], head: revocation_list.Head) -> bytes:
+        """Return a revocation list in C509 form (`protocol.revocation_list`), signed."""
+        return revocation_list.encode_list(self._signer, self.certificate, head, entries)
+
+    def certify(self, builder: x509.CertificateBuilder) -> x509.Certificate:
+        """Return the certificate that `builder` describes but for its issuer: a service of the CA's own."""
+        issuer = x509.load_der_x509_certificate(self.certificate.to_der())
+        identifier = x509.AuthorityKeyIdentifier(self._key_identifier, None, None)
+        return (
+            builder.issuer_name(issuer.subject)
+            .add_extension(identifier, critical=False)
+            .sign(self._key, hash_for(self._key.curve))
         )

@@ -6,6 +6,7 @@ that has not changed. Who carries it further (a public topic) adds a listener.
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Final
 
 import anyio
@@ -15,13 +16,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from agents.authority import audit
 from agents.authority.domain import Registrar
 from agents.authority.layout import Layout
-from agents.authority.revocation import Revocations
+from agents.authority.reach_counts import ReachCounts
+from agents.authority.revocation import RevocationList, Revocations
 from agents.authority.store import Store, in_words
 from agents.authority.tally import Tally
 from agents.keys import write_atomically
 from protocol.errors import MalformedMessage
 from protocol.labels import Domain
 from protocol.path import verification_key
+from protocol.ports import Media
 
 _LOG: Final = logging.getLogger("trillium.authority")
 PERIOD: Final = 1.0
@@ -29,8 +32,44 @@ PERIOD: Final = 1.0
 JUNK_PERIOD: Final = 60
 """Seconds between two audit records that count what was not authentic."""
 
-Listener = Callable[[str, bytes], Awaitable[None]]
-"""Told ("audit-head" or "crl/<domain>", bytes) for each new publication."""
+MAX_ANNOUNCED: Final = 48 * 1024
+"""Longest list in bytes that is announced: it goes to everybody who listens, and brokers take 64 KiB. Longer
+ones are asked for; the delta is announced in any case."""
+
+Listener = Callable[[str, bytes], Awaitable[bool | None]]
+"""Told (name, bytes) for each new publication: "audit-head"; "crl/<domain>", the list as DER,
+"crl/<domain>/c509", the same in C509 form, "crl/<domain>/delta", in C509 form what is new since the list
+before. Returns whether it was carried further."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Announcement:
+    """One thing to tell the listeners."""
+
+    name: str
+    body: bytes
+    authority: bytes = b""
+    number: int | None = None
+    """crlNumber of a list; None for what is none, and for all but one form of a list: it counts once."""
+
+
+def _announcements(
+    domain: Domain, revocations: Revocations, current: RevocationList, now: int
+) -> list[_Announcement]:
+    """Return what is told of a new list, the shortest first."""
+    name = f"crl/{domain.value}"
+    found: list[_Announcement] = []
+    delta = revocations.get(now, Media.C509_CRL, current.number - 1)
+    if delta.base is not None:
+        found.append(_Announcement(f"{name}/delta", delta.encoded))
+    if len(current.encoded) <= MAX_ANNOUNCED:
+        found.append(_Announcement(f"{name}/c509", revocations.get(now, Media.C509_CRL).encoded))
+        found.append(_Announcement(name, current.encoded))
+    return (
+        [replace(found[0], authority=revocations.authority, number=current.number), *found[1:]]
+        if found
+        else []
+    )
 
 
 class Publisher:
@@ -42,6 +81,7 @@ class Publisher:
         registrar: Signs the head.
         revocations: One per domain.
         tally: Its junk is recorded here.
+        reach: Its counts are written here.
         clock: POSIX seconds.
     """
 
@@ -52,6 +92,7 @@ class Publisher:
         registrar: Registrar,
         revocations: Mapping[Domain, Revocations],
         tally: Tally,
+        reach: ReachCounts,
         clock: Callable[[], float],
     ) -> None:
         self._layout = layout
@@ -59,6 +100,7 @@ class Publisher:
         self._registrar = registrar
         self._revocations = revocations
         self._tally = tally
+        self._reach = reach
         self._clock = clock
         self._head: audit.Head | None = None
         self._is_torn = False
@@ -85,25 +127,31 @@ class Publisher:
             except (SQLAlchemyError, OSError) as error:
                 _LOG.error("cannot publish", extra={"error": in_words(error)})
                 return
-            for name, body in published:
+            for announcement in published:
                 for listener in self._listeners:
-                    await listener(name, body)
+                    is_carried = await listener(announcement.name, announcement.body)
+                    if is_carried and announcement.number is not None:
+                        self._reach.fetched(
+                            announcement.authority, "announced", announcement.number, int(self._clock())
+                        )
 
-    def _publish(self, is_last: bool) -> list[tuple[str, bytes]]:
+    def _publish(self, is_last: bool) -> list[_Announcement]:
         now = int(self._clock())
         self._record_junk(now, is_last=is_last)
-        published: list[tuple[str, bytes]] = []
+        self._reach.write(now, is_last=is_last)
+        published: list[_Announcement] = []
         for domain, revocations in self._revocations.items():
             current = revocations.current(now)
-            if current.number != self._numbers.get(domain):
+            before = self._numbers.get(domain)
+            if current.number != before:
                 self._numbers[domain] = current.number
-                published.append((f"crl/{domain.value}", current.encoded))
+                published += _announcements(domain, revocations, current, now)
         head = self._new_head()
         if head is not None:
             signed = audit.sign_head(head, self._registrar.signer, self._registrar.key_id, now)
             write_atomically(self._layout.audit_head, signed, mode=0o644)
             self._head = head
-            published.append(("audit-head", signed))
+            published.append(_Announcement("audit-head", signed))
         return published
 
     def _new_head(self) -> audit.Head | None:

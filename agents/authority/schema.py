@@ -31,8 +31,12 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import StaticPool
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 """Recorded in the database (PRAGMA user_version); another one is refused, not guessed at."""
+_WHAT_TO_DO: Final = {
+    1: "it was made before the first release: make a new directory (`trillium init`) and new devices for it",
+}
+"""What helps with a store of another version, where something does."""
 BUSY_TIMEOUT_MS: Final = 10_000
 """How long one process waits for another's write transaction, in milliseconds; ours last a few."""
 CACHE_KIB: Final = 16 * 1024
@@ -132,6 +136,42 @@ CRLS: Final = Table(
     Column("encoded", LargeBinary, nullable=False),
 )
 
+CRL_NUMBERS: Final = Table(
+    "crl_numbers",
+    METADATA,
+    Column("authority", LargeBinary(32), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("revision", Integer, nullable=False),
+    Column("this_update", Integer, nullable=False),
+)
+"""Which revision each list shows: what deltas start from, and what tells who can have learned of what."""
+
+CRL_FETCHES: Final = Table(
+    "crl_fetches",
+    METADATA,
+    Column("authority", LargeBinary(32), primary_key=True),
+    Column("channel", Text, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("count", Integer, nullable=False),
+    Column("last_at", Integer, nullable=False),
+)
+
+OCSP_ANSWERS: Final = Table(
+    "ocsp_answers",
+    METADATA,
+    Column("certificate_id", Integer, primary_key=True),
+    Column("count", Integer, nullable=False),
+    Column("last_at", Integer, nullable=False),
+)
+
+REMOVALS: Final = Table(
+    "removals",
+    METADATA,
+    Column("certificate_id", Integer, primary_key=True),
+    Column("removed_at", Integer, nullable=False),
+)
+"""Certificates of which an operator says that the device that held them holds them no more."""
+
 MESSAGE_COUNTERS: Final = Table(
     "message_counters",
     METADATA,
@@ -181,7 +221,10 @@ def open_engine(path: Path, *, create: bool = False) -> Engine:
         raise WrongStore(f"{path}: {error.orig}") from None
     if version != SCHEMA_VERSION:
         engine.dispose()
-        raise WrongStore(f"{path}: a store of version {version}; this program reads {SCHEMA_VERSION}")
+        advice = _WHAT_TO_DO.get(version, "use the program that wrote it")
+        raise WrongStore(
+            f"{path}: a store of version {version}; this program reads {SCHEMA_VERSION}: {advice}"
+        )
     return engine
 
 

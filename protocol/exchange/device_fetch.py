@@ -4,17 +4,16 @@
                         └──────── out of time ──────────> FAILED
 
 A revocation list is signed by the authority, so it is checked like everything else, and an older one than
-was seen is noise. A template is signed by nobody: it may narrow what the device's own profile says, never
-widen it, and decides nothing else.
+was seen is noise (`protocol.exchange.device_revocations`). Who has a list asks for what is new since that
+alone, and gets the whole list where the authority does not know it any more.
+
+A template is signed by nobody: it may narrow what the device's own profile says, never widen it, and decides
+nothing else.
 """
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
-
-from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
 from protocol import c509
 from protocol.cose import Algorithm
@@ -28,90 +27,19 @@ from protocol.errors import (
 from protocol.exchange.device import State
 from protocol.exchange.device_effects import Done, Effects, Fail, LearnRevocations, Send
 from protocol.exchange.device_pace import Pace, Patience
+from protocol.exchange.device_revocations import RevocationList, read_revocation_list
 from protocol.exchange.device_trust import Trust
 from protocol.exchange.request import KEY_ALGORITHMS, SIGNATURE_ALGORITHMS
 from protocol.labels import Operation
-from protocol.path import Authority
 from protocol.ports import Content, Media, Outbound, Pending, Reply
 from protocol.problem import Problem
 from protocol.profiles import Profile
-from protocol.validity import Clock, Verdict
+from protocol.validity import Clock
+
+__all__ = ["Fetch", "RevocationList", "fetch_revocations", "fetch_template", "narrow", "read_revocation_list"]
 
 T = TypeVar("T")
 _NATIVE_REQUEST: Final = 2
-MAX_CRL_NUMBER: Final = 2**63 - 1
-"""RFC 5280 §5.2.3 allows 20 octets; nobody counts so far, and this fits every store."""
-
-_UNREADABLE: Final = (
-    ValueError, TypeError, OverflowError, UnsupportedAlgorithm, InvalidSignature,
-    x509.InvalidVersion, x509.DuplicateExtension, x509.ExtensionNotFound,
-)  # fmt: skip
-"""All that `cryptography` raises over a list that is none, some of it only when a field is read."""
-
-
-@dataclass(frozen=True, slots=True)
-class RevocationList:
-    """An authority's verified revocation list."""
-
-    number: int
-    """crlNumber."""
-    this_update: int
-    """POSIX seconds."""
-    next_update: int | None
-    """POSIX seconds."""
-    serials: frozenset[bytes]
-    """Serial numbers without leading zero."""
-
-
-def read_revocation_list(
-    data: bytes, authority: Authority, *, lowest_number: int, clock: Clock
-) -> RevocationList:
-    """Return what is in a CRL of `authority`.
-
-    Args:
-        data: DER CertificateList (RFC 5280 §5).
-        authority: Who has to have signed it.
-        lowest_number: The highest crlNumber seen so far.
-        clock: What is known of the time.
-
-    Raises:
-        MalformedMessage: Not a revocation list. No other exception but the next leaves this function.
-        RequestRejected: Of another issuer, partial, without number, older than one seen, or out of its time.
-    """
-    try:
-        crl = x509.load_der_x509_crl(data)
-        is_signed = crl.is_signature_valid(authority.public_key)
-        # Bits of the signature that are said to be unused, and are zero by chance, would go unnoticed.
-        is_signed = is_signed and data.endswith(b"\0" + crl.signature)
-    except _UNREADABLE as error:
-        raise MalformedMessage(f"not a revocation list: {error}") from None
-    if not is_signed:
-        # Nothing more of it is read: what is in a stranger's list is nobody's business.
-        raise RequestRejected(ProblemKind.BAD_SIGNATURE, "a revocation list of another issuer")
-    try:
-        number = crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
-        is_partial = any(extension.critical for extension in crl.extensions)
-        serials = frozenset(_octets(entry.serial_number) for entry in crl)
-        this_update = int(crl.last_update_utc.timestamp())
-        next_update = None if crl.next_update_utc is None else int(crl.next_update_utc.timestamp())
-        is_ours = crl.issuer.public_bytes() == authority.certificate.subject.to_der()
-    except _UNREADABLE as error:
-        raise MalformedMessage(f"not a revocation list: {error}") from None
-    if not is_ours:
-        raise RequestRejected(ProblemKind.BAD_SIGNATURE, "a revocation list under another name")
-    if is_partial:
-        raise RequestRejected(ProblemKind.UNSUPPORTED_FORMAT, "not the issuer's whole revocation list")
-    if number > MAX_CRL_NUMBER:
-        raise RequestRejected(ProblemKind.UNSUPPORTED_FORMAT, "a revocation list with too large a number")
-    if number < lowest_number:
-        raise RequestRejected(ProblemKind.SIGNER_SUPERSEDED, "an older revocation list than was seen before")
-    if clock.judge(this_update, next_update) in (Verdict.EXPIRED, Verdict.NOT_YET):
-        raise RequestRejected(ProblemKind.SIGNER_EXPIRED, "a revocation list out of its time")
-    return RevocationList(number, this_update, next_update, serials)
-
-
-def _octets(serial: int) -> bytes:
-    return serial.to_bytes((serial.bit_length() + 7) // 8, "big")
 
 
 def narrow(profile: Profile, template: c509.RequestTemplate) -> tuple[Algorithm, ...]:
@@ -141,8 +69,7 @@ class Fetch(Generic[T]):
 
     Args:
         trust: What the device believes; learns the chain first where `needs_authority`.
-        label: Whose.
-        op: `crl` or `att`.
+        request: What to send: `crl` or `att`.
         media: What the answer is.
         check: Returns what is in the answer, and the effects of knowing it; raises MalformedMessage or
             RequestRejected for noise.
@@ -154,8 +81,7 @@ class Fetch(Generic[T]):
     def __init__(
         self,
         trust: Trust,
-        label: str,
-        op: Operation,
+        request: Outbound,
         media: Media,
         check: Callable[[bytes], tuple[T, Effects]],
         clock: Clock,
@@ -164,8 +90,7 @@ class Fetch(Generic[T]):
         needs_authority: bool = False,
     ) -> None:
         self._trust = trust
-        self._label = label
-        self._op = op
+        self._request = request
         self._media = media
         self._check = check
         self._clock = clock
@@ -234,22 +159,50 @@ class Fetch(Generic[T]):
 
     def _send(self, now: float) -> Effects:
         self._pace.sent(now)
-        return (Send(Outbound(self._label, Operation.CRTS if self._wants_chain else self._op)),)
+        return (Send(Outbound(self._request.label, Operation.CRTS) if self._wants_chain else self._request),)
 
 
 def fetch_revocations(
-    trust: Trust, label: str, lowest_number: int, clock: Clock, patience: Patience | None = None
+    trust: Trust,
+    label: str,
+    lowest_number: int,
+    clock: Clock,
+    patience: Patience | None = None,
+    *,
+    media: Media = Media.PKIX_CRL,
+    known: RevocationList | None = None,
 ) -> Fetch[RevocationList]:
-    """Return a machine that fetches the revocation list of the authority of `label`."""
+    """Return a machine that fetches the revocation list of the authority of `label`.
+
+    Args:
+        trust: What the device believes.
+        label: Whose authority.
+        lowest_number: The highest crlNumber seen so far.
+        clock: What is known of the time.
+        patience: Limits of waiting.
+        media: PKIX_CRL, or C509_CRL: a quarter of the size.
+        known: A list that was fetched before from the same authority: what is new since then will do. The
+            result is whole in any case. One that is older than `lowest_number` is passed over.
+    """
+    if known is not None and not 0 < known.number >= lowest_number:
+        known = None
 
     def check(data: bytes) -> tuple[RevocationList, Effects]:
         authority = trust.authority
         if authority is None:
             raise LocalProtocolError("a revocation list was checked before its issuer was known")
-        read = read_revocation_list(data, authority, lowest_number=lowest_number, clock=clock)
+        read = read_revocation_list(
+            data, authority, lowest_number=lowest_number, clock=clock, media=media, known=known
+        )
         return read, (LearnRevocations(read.number, read.this_update),)
 
-    return Fetch(trust, label, Operation.CRL, Media.PKIX_CRL, check, clock, patience, needs_authority=True)
+    request = Outbound(
+        label,
+        Operation.CRL,
+        accept=None if media is Media.PKIX_CRL else media,
+        base=None if known is None else known.number,
+    )
+    return Fetch(trust, request, media, check, clock, patience, needs_authority=True)
 
 
 def fetch_template(
@@ -260,4 +213,5 @@ def fetch_template(
     def check(data: bytes) -> tuple[tuple[Algorithm, ...], Effects]:
         return narrow(profile, c509.decode_template(data)), ()
 
-    return Fetch(trust, profile.label, Operation.ATT, Media.C509_TEMPLATE, check, clock, patience)
+    request = Outbound(profile.label, Operation.ATT)
+    return Fetch(trust, request, Media.C509_TEMPLATE, check, clock, patience)
