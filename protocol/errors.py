@@ -8,7 +8,8 @@ transport's own words for its `ProblemKind`.
     EnrollmentError              everything raised on purpose
     ├─ RemoteProtocolError       the peer broke the protocol
     │  ├─ MalformedMessage           not a message: the only thing a decoder raises
-    │  └─ UnexpectedMessage          a message, but not now
+    │  ├─ UnexpectedMessage          a message, but not now
+    │  └─ CertificateUnusable        the authority's own certificate, and not as it should be
     ├─ RequestRejected           understood, and no
     └─ ServiceError              not the peer's fault: try again later
        ├─ Overloaded
@@ -97,6 +98,19 @@ class MalformedMessage(RemoteProtocolError):
 
 class UnexpectedMessage(RemoteProtocolError):
     """A message, but not one that belongs at this point."""
+
+
+class CertificateUnusable(RemoteProtocolError):
+    """The authority certified this key, and what it made cannot be installed: ask anew with another key.
+
+    Args:
+        problem_kind: What is wrong with it; becomes `reason`, and the status that the device reports.
+        detail: For people.
+    """
+
+    def __init__(self, problem_kind: ProblemKind, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = problem_kind
 
 
 class RequestRejected(EnrollmentError):

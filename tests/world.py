@@ -19,7 +19,14 @@ from protocol.cose import is_signature_valid
 from protocol.errors import EnrollmentError, MalformedMessage, ProblemKind, RequestRejected
 from protocol.exchange.device_effects import Credential
 from protocol.exchange.device_trust import Anchor, public_key_of
-from protocol.exchange.request import Confirmation, Door, Revocation, SignedRequest, decode_request
+from protocol.exchange.request import (
+    INSTALLED,
+    Confirmation,
+    Door,
+    Revocation,
+    SignedRequest,
+    decode_request,
+)
 from protocol.identity import client_id
 from protocol.labels import Domain, Operation, Tier
 from protocol.message import decode_message, stream_aad
@@ -414,7 +421,11 @@ class World:
         for record in self._of(signer.device, label):
             digest = hashlib.sha256(record.certificate.encoded).digest()
             if digest == confirmation.certificate_digest and record.is_alive:
-                return self._activate(record)
+                if confirmation.status == INSTALLED:
+                    return self._activate(record)
+                if record.state == "pending":
+                    record.state = "void"
+                    return None
         raise RequestRejected(ProblemKind.NO_SUCH_CERTIFICATE)
 
     def _revoke(self, revocation: Revocation, signer: Record, label: str) -> None:

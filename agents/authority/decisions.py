@@ -19,7 +19,8 @@ from protocol import c509
 from protocol.errors import ProblemKind
 from protocol.exchange.authority_effects import Confirm, Done, Issued, Lost, Outcome, Refuse, Revoke
 from protocol.exchange.facts import CertificateState
-from protocol.problem import Problem
+from protocol.exchange.request import INSTALLED
+from protocol.problem import TITLES, Problem
 
 MAX_REFUSALS_PER_DEVICE: Final = 32
 """Remembered refusals of one device; older ones are forgotten, so that asking nonsense fills no disk."""
@@ -114,7 +115,7 @@ def _change(
     confirmed = [
         (order.target.device.id, order.target.id)
         for index, order in orders.items()
-        if isinstance(order, Confirm) and order.status == 0 and ended[index] is None
+        if isinstance(order, Confirm) and order.status == INSTALLED and ended[index] is None
     ]
     current = life.make_current(writing, confirmed, Event.CONFIRM) if confirmed else set()
     others = [order.target.id for order in orders.values() if order.target.id not in current]
@@ -125,13 +126,21 @@ def _change(
             outcomes[index] = _revoke(writing, order, state, lost) or receipt
         elif lost is not None:
             outcomes[index] = lost
-        elif order.status == 0:
+        elif order.status == INSTALLED:
             outcomes[index] = receipt if order.target.id in current else _NOT_PENDING
         elif state is not None and state.state in (life.PENDING, life.VOID):
-            life.void(writing, [state], f"its device could not install it: status {order.status}")
+            life.void(writing, [state], f"its device could not install it: {_in_words(order.status)}")
             outcomes[index] = receipt
         else:
             outcomes[index] = _NOT_PENDING
+
+
+def _in_words(status: int) -> str:
+    """Return what a device says is wrong with its certificate; devices may have numbers of their own."""
+    try:
+        return f"{TITLES[ProblemKind(status)]} ({status})"
+    except ValueError:
+        return f"status {status}"
 
 
 def _ended(order: Confirm | Revoke, signers: dict[int, life.Life], now: int) -> Lost | None:

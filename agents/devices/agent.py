@@ -27,11 +27,11 @@ from agents.devices.messages import deliver
 from agents.devices.status import DeviceStatus, status_of
 from protocol import c509
 from protocol.cose import Algorithm
-from protocol.errors import RequestRejected
+from protocol.errors import CertificateUnusable, RequestRejected
 from protocol.exchange.device import Enrollment, State
 from protocol.exchange.device_effects import Credential, Discard
 from protocol.exchange.device_fetch import RevocationList
-from protocol.exchange.device_pace import Patience
+from protocol.exchange.device_pace import Pace, Patience
 from protocol.exchange.request import RevocationReason
 from protocol.labels import Operation
 from protocol.message import sign_message
@@ -41,6 +41,9 @@ from protocol.profiles import profile_of
 __all__ = ["Device", "DeviceError", "open_device"]
 
 _RANDOM: Final = random.SystemRandom()
+MAX_UNUSABLE: Final = 3
+"""Certificates that one call asks for and cannot use, each for a new key and after a pause: one may be a
+slip, and what is wrong with three people must mend. Each stays on the revocation list until it expires."""
 
 
 class Device:
@@ -119,6 +122,7 @@ class Device:
         Raises:
             DeviceError: The certificate that opens this label is not there yet.
             RequestRejected: The authority's signed no.
+            CertificateUnusable: The authority certifies what the device cannot use; it was told why.
             ExchangeTimeout: Out of time; calling again goes on.
         """
         async with self._lock:
@@ -256,8 +260,20 @@ class Device:
         self, label: str, op: Operation, transport: DeviceTransport, progress: Progress | None
     ) -> None:
         await self._settle_signers(label, transport, progress)
-        machine = await to_thread.run_sync(self.prepare, label, op)
-        await self._run(label, machine, transport, progress)
+        patience = self._bearer.patience
+        pace = Pace(patience, anyio.current_time())
+        for attempt in range(MAX_UNUSABLE):
+            machine = await to_thread.run_sync(self.prepare, label, op)
+            try:
+                await self._run(label, machine, transport, progress)
+            except CertificateUnusable:
+                if attempt == MAX_UNUSABLE - 1:
+                    raise
+            else:
+                return
+            pace.sent(anyio.current_time())
+            pace.pause(anyio.current_time(), _RANDOM.random(), patience.pause)
+            await anyio.sleep_until(pace.deadline)
 
     async def _settle_signers(
         self, label: str, transport: DeviceTransport, progress: Progress | None

@@ -50,6 +50,7 @@ async def run_exchange(
 
     Raises:
         RequestRejected: The authority's signed no.
+        CertificateUnusable: The authority's certificate is not as it should be, and the authority was told.
         ExchangeTimeout: Out of time; what is stored goes on at the next start.
         OSError: The disk failed.
 

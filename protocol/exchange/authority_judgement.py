@@ -11,7 +11,7 @@ from protocol.errors import MalformedMessage, ProblemKind, RequestRejected
 from protocol.exchange import authority_rules as rules
 from protocol.exchange.authority_effects import Ask, Confirm, Issue, NewSigner, Order, Refuse, Revoke
 from protocol.exchange.facts import CertificateFacts, CertificateState, Facts
-from protocol.exchange.request import KEY_ALGORITHMS, Confirmation, Payload, Revocation
+from protocol.exchange.request import INSTALLED, KEY_ALGORITHMS, Confirmation, Payload, Revocation
 from protocol.labels import Operation, Tier
 from protocol.path import (
     AUTHORITY_KEY_IDENTIFIER,
@@ -87,10 +87,13 @@ def judge(
     """Return what becomes of a request by a known signer, if its signatures turn out to be good."""
     authority, profile = place.authority, place.profile
     try:
-        rules.check_signer(signer, profile, ask.op, now)
+        rules.check_label(signer, profile, ask.op)
+        is_own_failure = _is_own_failure(payload, facts.target, signer)
+        if not is_own_failure:
+            rules.check_time(signer, now)
         match payload:
             case Confirmation() as confirmation:
-                if not _is_repeated_failure(confirmation, facts.target, signer):
+                if not is_own_failure:
                     rules.check_signer_state(signer)
                 target = rules.check_confirmation(confirmation, facts.target, signer, authority, profile)
                 return Confirm(ask, signer, target, confirmation.status)
@@ -126,15 +129,17 @@ def _judge_issue(
     return Issue(ask, profile, signer, public_key, algorithm, key_hash, is_first_use)
 
 
-def _is_repeated_failure(
-    confirmation: Confirmation, target: CertificateFacts | None, signer: CertificateFacts
-) -> bool:
-    """Whether a device says again that it could not install the certificate that it signs with."""
+def _is_own_failure(payload: Payload, target: CertificateFacts | None, signer: CertificateFacts) -> bool:
+    """Whether a device says that it could not install the certificate that it signs with.
+
+    That one may be void (it says so again) or out of its time (which may be just why): all that comes of it
+    is that it is void.
+    """
     return (
-        confirmation.status != 0
+        isinstance(payload, Confirmation)
+        and payload.status != INSTALLED
         and target is not None
         and target.id == signer.id
-        and signer.state is CertificateState.VOID
     )
 
 

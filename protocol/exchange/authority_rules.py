@@ -10,7 +10,13 @@ from protocol import c509
 from protocol.cose import Algorithm
 from protocol.errors import ProblemKind, RequestRejected
 from protocol.exchange.facts import CertificateFacts, CertificateState, DeviceFacts, KeyFacts
-from protocol.exchange.request import KEY_ALGORITHMS, Confirmation, Revocation, algorithm_of_request
+from protocol.exchange.request import (
+    INSTALLED,
+    KEY_ALGORITHMS,
+    Confirmation,
+    Revocation,
+    algorithm_of_request,
+)
 from protocol.labels import Operation
 from protocol.profiles import Profile
 
@@ -94,12 +100,16 @@ def has_certificate(key: KeyFacts | None, now: int) -> bool:
     )
 
 
-def check_signer(signer: CertificateFacts, profile: Profile, op: Operation, now: int) -> None:
-    """Check that the signer's label opens this door, and that its time is now."""
+def check_label(signer: CertificateFacts, profile: Profile, op: Operation) -> None:
+    """Check that the signer's label opens this door."""
     if signer.label not in profile.signers_of(op):
         raise RequestRejected(
             ProblemKind.WRONG_SIGNER, f"{op.value} of {profile.label} is not for {signer.label}"
         )
+
+
+def check_time(signer: CertificateFacts, now: int) -> None:
+    """Check that the signer's time is now."""
     if is_over(signer.not_after, now):
         raise RequestRejected(ProblemKind.SIGNER_EXPIRED, "the signing certificate has expired")
     if now < signer.not_before:
@@ -158,7 +168,7 @@ def check_confirmation(
         raise RequestRejected(ProblemKind.NO_SUCH_CERTIFICATE, "no certificate of this device to confirm")
     expected = (
         (CertificateState.PENDING, CertificateState.CURRENT)
-        if confirmation.status == 0
+        if confirmation.status == INSTALLED
         else (CertificateState.PENDING, CertificateState.VOID)
     )
     if target.state not in expected:

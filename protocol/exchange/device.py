@@ -1,9 +1,14 @@
 """The device's side of an exchange: from a new key to a certificate that the authority calls current.
 
     IDLE ──start──> ENROLLING ──certificate verified: Install──> CONFIRMING ──receipt: Promote──> DONE
-                        │                                            │
-                        └──────────── signed refusal: Discard ───────┴──> FAILED
-                                      out of time: the pending things stay stored
+                        │  │                                         │
+                        │  └──────────── signed refusal: Discard ────┴──> FAILED
+                        │                out of time: the pending things stay stored
+                        │                                                 ^
+                        └──the authority's, but unusable──> REPORTING ────┘ receipt or refusal: Discard
+
+What the authority certified for this key and the device cannot use, it reports once, with the reason; that
+key is done with, and the next machine begins with another. Who makes that one waits a while first.
 
 One machine is one certificate obtained. It does no I/O, reads no clock and draws no randomness: methods
 return effects (`protocol.exchange.device_effects`), `now` is in seconds on a clock that never goes back,
@@ -23,12 +28,18 @@ from enum import Enum
 from typing import assert_never
 
 from protocol import c509
-from protocol.errors import ExchangeTimeout, LocalProtocolError, MalformedMessage, RequestRejected
+from protocol.errors import (
+    CertificateUnusable,
+    ExchangeTimeout,
+    LocalProtocolError,
+    MalformedMessage,
+    RequestRejected,
+)
 from protocol.exchange.device_ask import Ask, Waiting
 from protocol.exchange.device_effects import Credential, Discard, Done, Effects, Fail, Install, Promote
 from protocol.exchange.device_pace import Pace, Patience
 from protocol.exchange.device_trust import Trust
-from protocol.exchange.request import Confirmation, Door, certification_request
+from protocol.exchange.request import INSTALLED, Confirmation, Door, certification_request
 from protocol.labels import Operation
 from protocol.ports import Content, Media, Reply
 from protocol.problem import Problem
@@ -37,9 +48,6 @@ from protocol.receipt import Receipt
 from protocol.signing import Signer
 from protocol.validity import Clock
 
-INSTALLED = 0
-"""Status of a confirmation: verified and stored."""
-
 
 class State(Enum):
     """Where an exchange is."""
@@ -47,6 +55,7 @@ class State(Enum):
     IDLE = "not started"
     ENROLLING = "asking for a certificate"
     CONFIRMING = "confirming the certificate"
+    REPORTING = "reporting a certificate that cannot be used"
     RETURNING = "giving a certificate back"
     FETCHING = "fetching what is public"
     DONE = "done"
@@ -90,6 +99,7 @@ class Enrollment:
         self._pace = Pace(self._patience, 0.0)
         self._ask: Ask | None = None
         self._certificate = order.certificate
+        self._unusable: CertificateUnusable | None = None
         self.state = State.IDLE
         """Where the exchange is."""
 
@@ -110,7 +120,7 @@ class Enrollment:
         self._started = now
         self._pace = Pace(self._patience, now)
         if self._certificate is not None:
-            return self._confirm(self._certificate, now)
+            return self._confirm(self._certificate, INSTALLED, now)
         self.state = State.ENROLLING
         order = self._order
         saved = order.request
@@ -138,7 +148,7 @@ class Enrollment:
             case Receipt():
                 return heard.effects + self._receipt_arrived(heard.answer)
             case Problem(kind, detail, retry_after):
-                error = RequestRejected(kind, detail, retry_after)
+                error = self._unusable or RequestRejected(kind, detail, retry_after)
                 return (*heard.effects, Discard(), self._end(State.FAILED, Fail(error)))
             case _:
                 assert_never(heard.answer)
@@ -164,24 +174,30 @@ class Enrollment:
             )
         except (MalformedMessage, RequestRejected):
             return ()
+        except CertificateUnusable as error:
+            self._unusable = error
+            self._pace.progressed()
+            return self._confirm(content.body, error.reason, now)
         self._pace.progressed()
-        return (Install(content.body), *self._confirm(content.body, now))
+        return (Install(content.body), *self._confirm(content.body, INSTALLED, now))
 
-    def _confirm(self, certificate: bytes, now: float) -> Effects:
-        self.state = State.CONFIRMING
+    def _confirm(self, certificate: bytes, status: int, now: float) -> Effects:
+        self.state = State.CONFIRMING if status == INSTALLED else State.REPORTING
         self._certificate = certificate
         self._ask = Ask(
             self._trust,
             self._pace,
             self._order.confirmer or Credential(self._order.new_key, certificate),
             self._door(Operation.CONF),
-            Confirmation(hashlib.sha256(certificate).digest(), INSTALLED).encode(),
+            Confirmation(hashlib.sha256(certificate).digest(), status).encode(),
         )
         return self._ask.start(now)
 
     def _receipt_arrived(self, receipt: Receipt) -> Effects:
-        if self.state is not State.CONFIRMING or receipt.status != INSTALLED:
+        if receipt.status != 0 or self.state is State.ENROLLING:
             return ()
+        if self._unusable is not None:
+            return (Discard(), self._end(State.FAILED, Fail(self._unusable)))
         return (Promote(), self._end(State.DONE, Done()))
 
     def _end(self, state: State, effect: Done | Fail) -> Done | Fail:

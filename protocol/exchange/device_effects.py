@@ -92,7 +92,7 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Fail:
-    """It is over, badly: `RequestRejected` by the authority, or `ExchangeTimeout`."""
+    """It is over, badly: `RequestRejected` by the authority, `CertificateUnusable`, or `ExchangeTimeout`."""
 
     error: EnrollmentError
 

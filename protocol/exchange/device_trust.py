@@ -12,11 +12,18 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from protocol import c509
 from protocol.cose import PublicKey
-from protocol.errors import MalformedMessage, ProblemKind, RequestRejected
+from protocol.errors import CertificateUnusable, MalformedMessage, ProblemKind, RequestRejected
 from protocol.exchange.device_effects import Learn, Seen
 from protocol.labels import Operation
-from protocol.path import Authority, is_as_issued, verification_key, verify_authority, verify_leaf
-from protocol.problem import Problem
+from protocol.path import (
+    Authority,
+    is_as_issued,
+    is_issued_by,
+    verification_key,
+    verify_authority,
+    verify_leaf,
+)
+from protocol.problem import TEMPORARY, Problem
 from protocol.profiles import Profile
 from protocol.receipt import Receipt, read_verdict, signer_of
 from protocol.signing import Signer
@@ -111,20 +118,31 @@ class Trust:
 
         Raises:
             MalformedMessage: Not a certificate, or not in the encoding that thumbprints are taken of.
-            RequestRejected: For another key or name, by another issuer, or not as the profile says.
+            RequestRejected: For another key, not by this authority, or not yet valid.
+            CertificateUnusable: It is the one that the authority made for this key, with another name,
+                expired, or not as the profile says.
         """
         if self._authority is None:
             raise RequestRejected(ProblemKind.UNEXPECTED, "no authority is known yet")
         certificate = c509.decode_certificate(encoded)
         if public_key_of(certificate) != new_key.public_key:
             raise RequestRejected(ProblemKind.BAD_KEY, "a certificate for another key")
-        name = verify_leaf(certificate, self._authority, profile, clock.at_least(self._seen.chain))
-        if name != self.anchor.device:
-            raise RequestRejected(ProblemKind.WRONG_SUBJECT, "a certificate for another device")
+        unusable: RequestRejected | None = None
+        try:
+            name = verify_leaf(certificate, self._authority, profile, clock.at_least(self._seen.chain))
+            if name != self.anchor.device:
+                unusable = RequestRejected(ProblemKind.WRONG_SUBJECT, "a certificate for another device")
+        except RequestRejected as error:
+            # What is not yet valid will be: the same answer comes again.
+            if error.reason in TEMPORARY or not is_issued_by(certificate, self._authority.certificate):
+                raise
+            unusable = error
         # One certificate has several encodings, and its signature has a twin. Whoever is in the middle may
         # swap them, and then our thumbprint of it would be nobody else's.
         if not is_as_issued(certificate):
             raise MalformedMessage("another form of the certificate than its issuer made")
+        if unusable is not None:
+            raise CertificateUnusable(unusable.reason, str(unusable))
         return certificate
 
     def read_verdict(self, data: bytes, *, request: bytes, label: str, op: Operation) -> Receipt | Problem:

@@ -7,7 +7,7 @@ Authority and epoch are not transmitted: a request works at one authority, for o
 | op        | payload                                                                   |
 |-----------|---------------------------------------------------------------------------|
 | sen, sren | C509CertificationRequest of type 2, signed by the new key, no attributes    |
-| conf      | [SHA-256 of the certificate, status], 0 = installed                        |
+| conf      | [SHA-256 of the certificate, status], 0 = installed, or a `ProblemKind`    |
 | rev       | [issuer key id (32 bytes), serial, reason (RFC 5280 §5.3.1)]               |
 """
 
@@ -23,6 +23,8 @@ from protocol.signing import Signer, sign1
 from protocol.voucher import AUTHORITY_BYTES
 
 DIGEST_BYTES: Final = 32
+INSTALLED: Final = 0
+"""Status of a confirmation: verified and stored."""
 
 SIGNATURE_ALGORITHMS: Final = {
     Algorithm.ES256: 0,
@@ -72,11 +74,12 @@ class Confirmation:
     certificate_digest: bytes
     """SHA-256 of the whole C509 certificate, 32 bytes."""
     status: int
-    """0: verified and stored; anything else: why not, in the device's own numbers, < 256."""
+    """`INSTALLED`, or what is wrong with the certificate, < 256: a `ProblemKind`, or a number of the
+    device's own."""
 
     def encode(self) -> bytes:
         """Return the payload."""
-        return cbor.encode([self.certificate_digest, self.status])
+        return cbor.encode([self.certificate_digest, int(self.status)])
 
     @classmethod
     def decode(cls, data: bytes) -> "Confirmation":

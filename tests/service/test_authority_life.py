@@ -324,13 +324,25 @@ def test_recovery_by_the_bootstrap_key_retires_everything_under_the_label(rig: R
 def test_a_device_that_could_not_install_voids_its_certificate(rig: Rig) -> None:
     device = rig.enrolled()
     new, certificate = rekeyed(rig, device)
-    complaint = new.confirm(certificate, status=3)
-    for inbound in (complaint, complaint, new.confirm(certificate, status=3)):
+    complaint = new.confirm(certificate, status=ProblemKind.WRONG_SUBJECT)
+    for inbound in (complaint, complaint, new.confirm(certificate, status=250)):
         assert rig.verdict(inbound, rig.ask(inbound)) == Receipt(0)
     assert rig.states(device) == ["current", "void"]
     assert refusal(rig.ask(new.confirm(certificate))) is ProblemKind.SIGNER_SUPERSEDED
     voids = [entry.detail for entry in rig.events() if entry.event == "void"]
-    assert voids == ["its device could not install it: status 3"]
+    assert voids == ["its device could not install it: wrong subject (12)"]
+
+
+def test_a_device_complains_of_a_certificate_that_is_out_of_its_time_already(rig: Rig) -> None:
+    device = rig.enrolled()
+    new, certificate = rekeyed(rig, device)
+    rig.clock.now += 4 * 365 * 86400
+    assert refusal(rig.ask(new.confirm(certificate))) is ProblemKind.SIGNER_EXPIRED
+    complaint = new.confirm(certificate, status=250)
+    assert rig.verdict(complaint, rig.ask(complaint)) == Receipt(0)
+    assert rig.states(device) == ["current", "void"]
+    voids = [entry.detail for entry in rig.events() if entry.event == "void"]
+    assert voids == ["its device could not install it: status 250"]
 
 
 def test_a_current_certificate_is_not_voided_by_a_late_complaint(rig: Rig) -> None:

@@ -9,13 +9,14 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from protocol import c509
-from protocol.errors import ProblemKind
+from protocol.errors import CertificateUnusable, ProblemKind
 from protocol.exchange.device import Enrollment, Order, State
-from protocol.exchange.device_effects import Install, Promote, Seen, Send
+from protocol.exchange.device_effects import Discard, Fail, Install, Promote, Seen, Send
 from protocol.exchange.device_trust import Trust
+from protocol.exchange.request import Confirmation, decode_request
 from protocol.labels import Operation
 from protocol.path import is_issued_by
-from protocol.ports import Content, Media, Outbound, SignedRefusal
+from protocol.ports import Content, Media, Outbound, Reply, SignedRefusal
 from protocol.problem import Problem
 from protocol.profiles import Form, KeyUsage, profile_of
 from protocol.receipt import Receipt, sign_verdict
@@ -107,12 +108,6 @@ def two_names(world: World, key: Signer) -> bytes:
 Make = Callable[[World, Signer], bytes]
 CERTIFICATES: dict[str, Make] = {
     "for another key": lambda w, k: w.leaf(DS, METER, new_signer()).encoded,
-    "for another device": lambda w, k: w.leaf(DS, OTHER, k).encoded,
-    "for nobody": lambda w, k: w.leaf(DS, "", k).encoded,
-    "for two": two_names,
-    "of label meter-tls": lambda w, k: w.leaf(profile_of("meter-tls"), METER, k).encoded,
-    "of label meter-ka": lambda w, k: w.leaf(profile_of("meter-ka"), METER, k).encoded,
-    "of another form": lambda w, k: w.leaf(DS, METER, k, form=Form.NATIVE).encoded,
     "of another authority under the same root": lambda w, k: w.leaf(DS, METER, k, issuer=rogue(w)).encoded,
     "by the maker": lambda w, k: w.leaf(DS, METER, k, issuer=w.maker).encoded,
     "by the domain's root": lambda w, k: w.leaf(DS, METER, k, issuer=w.domain_root).encoded,
@@ -121,17 +116,6 @@ CERTIFICATES: dict[str, Make] = {
     "with the authority's name on it, signed by another": lambda w, k: (
         w.leaf(DS, METER, k, issuer=Ca(new_signer(), w.operator.certificate)).encoded
     ),
-    "that is a CA's": lambda w, k: (
-        w.leaf(DS, METER, k, extensions=extra(w, k, c509.Extension(4, critical=True, value=-1))).encoded
-    ),
-    "that may sign certificates": lambda w, k: (
-        w.leaf(replace(DS, key_usage=KeyUsage.DIGITAL_SIGNATURE | KeyUsage.KEY_CERT_SIGN), METER, k).encoded
-    ),
-    "without usage": lambda w, k: w.leaf(DS, METER, k, extensions=()).encoded,
-    "of a registration key": lambda w, k: (
-        w.leaf(DS, METER, k, extensions=extra(w, k, c509.Extension(8, critical=False, value=(16,)))).encoded
-    ),
-    "that has expired": lambda w, k: w.leaf(DS, METER, k, not_before=NOW - YEAR, not_after=NOW - 1).encoded,
     "that is not yet valid": lambda w, k: w.leaf(DS, METER, k, not_before=NOW + 1).encoded,
     "in an encoding that nobody else takes thumbprints of": lambda w, k: uncompressed(w.leaf(DS, METER, k)),
     "with the twin of its signature": lambda w, k: twin(w, w.leaf(DS, METER, k)),
@@ -140,6 +124,52 @@ CERTIFICATES: dict[str, Make] = {
     "in a chain": lambda w, k: c509.encode_chain([w.leaf(DS, METER, k)]),
     "as DER": lambda w, k: w.leaf(DS, METER, k).to_der(),
 }
+"""Not what the authority made for this key."""
+UNUSABLE: dict[str, tuple[ProblemKind, Make]] = {
+    "for another device": (ProblemKind.WRONG_SUBJECT, lambda w, k: w.leaf(DS, OTHER, k).encoded),
+    "for nobody": (ProblemKind.WRONG_SUBJECT, lambda w, k: w.leaf(DS, "", k).encoded),
+    "for two": (ProblemKind.WRONG_SUBJECT, two_names),
+    "of label meter-tls": (
+        ProblemKind.WRONG_SIGNER,
+        lambda w, k: w.leaf(profile_of("meter-tls"), METER, k).encoded,
+    ),
+    "of label meter-ka": (
+        ProblemKind.WRONG_SIGNER,
+        lambda w, k: w.leaf(profile_of("meter-ka"), METER, k).encoded,
+    ),
+    "of another form": (
+        ProblemKind.WRONG_SIGNER,
+        lambda w, k: w.leaf(DS, METER, k, form=Form.NATIVE).encoded,
+    ),
+    "that is a CA's": (
+        ProblemKind.WRONG_SIGNER,
+        lambda w, k: (
+            w.leaf(DS, METER, k, extensions=extra(w, k, c509.Extension(4, critical=True, value=-1))).encoded
+        ),
+    ),
+    "that may sign certificates": (
+        ProblemKind.WRONG_SIGNER,
+        lambda w, k: (
+            w.leaf(
+                replace(DS, key_usage=KeyUsage.DIGITAL_SIGNATURE | KeyUsage.KEY_CERT_SIGN), METER, k
+            ).encoded
+        ),
+    ),
+    "without usage": (ProblemKind.WRONG_SIGNER, lambda w, k: w.leaf(DS, METER, k, extensions=()).encoded),
+    "of a registration key": (
+        ProblemKind.WRONG_SIGNER,
+        lambda w, k: (
+            w.leaf(
+                DS, METER, k, extensions=extra(w, k, c509.Extension(8, critical=False, value=(16,)))
+            ).encoded
+        ),
+    ),
+    "that has expired": (
+        ProblemKind.SIGNER_EXPIRED,
+        lambda w, k: w.leaf(DS, METER, k, not_before=NOW - YEAR, not_after=NOW - 1).encoded,
+    ),
+}
+"""What it should not have made."""
 
 
 @pytest.mark.parametrize("make", CERTIFICATES.values(), ids=CERTIFICATES.keys())
@@ -147,6 +177,42 @@ def test_a_certificate_that_is_not_ours_is_noise(world: World, make: Make) -> No
     bench = Bench(world, world.chain)
     bench.passes_over(make(world, bench.key))
     bench.takes_the_right_certificate()
+
+
+@pytest.mark.parametrize(("kind", "make"), UNUSABLE.values(), ids=UNUSABLE.keys())
+@pytest.mark.parametrize("is_refused", [False, True], ids=["taken", "refused"])
+def test_the_authoritys_own_work_that_cannot_be_used_is_reported_and_its_key_given_up(
+    world: World, kind: ProblemKind, make: Make, is_refused: bool
+) -> None:
+    bench = Bench(world, world.chain)
+    certificate = make(world, bench.key)
+    (report,) = bench.machine.receive(Content(certificate, Media.C509_CERTIFICATE), 0.0, 0.5)
+    assert isinstance(report, Send)
+    assert (report.request.op, bench.machine.state) == (Operation.CONF, State.REPORTING)
+    said = decode_request(Operation.CONF, report.request.body)
+    assert said.payload == Confirmation(hashlib.sha256(certificate).digest(), kind)
+    assert said.signed.header.thumbprint == c509.thumbprint(certificate)
+    # The certificate again, or a right one after all: the key is given up.
+    bench.passes_over(certificate)
+    bench.passes_over(world.leaf(DS, METER, bench.key).encoded)
+    if is_refused:
+        problem = Problem(ProblemKind.NO_SUCH_CERTIFICATE)
+        answer: Reply = SignedRefusal(world.verdict(report.request, problem), problem)
+    else:
+        answer = Content(receipt(world, report.request), Media.SIGN1)
+    discard, fail = bench.machine.receive(answer, 0.0, 0.5)
+    assert discard == Discard()
+    assert isinstance(fail, Fail)
+    assert isinstance(fail.error, CertificateUnusable)
+    assert fail.error.reason is kind
+
+
+def test_a_report_is_repeated_until_it_is_heard(world: World) -> None:
+    bench = Bench(world, world.chain)
+    certificate = world.leaf(DS, OTHER, bench.key).encoded
+    effects = bench.machine.receive(Content(certificate, Media.C509_CERTIFICATE), 0.0, 0.5)
+    assert bench.machine.timeout(bench.machine.deadline, 0.5) == ()
+    assert bench.machine.timeout(bench.machine.deadline, 0.5) == effects
 
 
 def test_the_stockpile_is_wrong_in_one_thing_only(world: World) -> None:
