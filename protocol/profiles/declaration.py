@@ -74,8 +74,12 @@ class Profile:
     """Whether it says where OCSP (authority information access) and CRL (distribution points) are."""
     critical: frozenset[ExtensionId] = frozenset()
     """Extensions that are critical besides key usage and basic constraints."""
+    optional: frozenset[ExtensionId] = frozenset()
+    """Extensions that others may have besides; our issuers leave them out."""
+    forbidden: frozenset[ExtensionId] = frozenset()
+    """Extensions that the standard rules out, besides those that other fields do."""
     is_closed: bool = False
-    """Relying parties reject any extension or attribute that is not declared here."""
+    """Relying parties reject any extension or attribute that is not declared here (or optional)."""
     policies: tuple[str, ...] = ()
     """Certificate policies in the certificate itself, dotted; none keeps it small."""
     max_der: int | None = None

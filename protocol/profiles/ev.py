@@ -57,6 +57,7 @@ _CRITICAL_20: Final = frozenset(
         ExtensionId.CRL_DISTRIBUTION_POINTS,
     }
 )
+_OPTIONAL_20: Final = frozenset({ExtensionId.CERTIFICATE_POLICIES, ExtensionId.SUBJECT_INFO_ACCESS})
 _SIGNS: Final = KeyUsage.DIGITAL_SIGNATURE
 _VEHICLE_LIFE: Final = 20 * 365 * DAY
 """The vehicle maker's choice; a provisioning certificate lives as long as the car."""
@@ -99,6 +100,7 @@ def _part(  # noqa: PLR0913 (what differs between the two parts, each by its nam
         has_revocation_pointers=True,
         critical=critical,
         is_closed=is_closed,
+        optional=_OPTIONAL_20 if is_closed else frozenset(),
         max_der=max_der,
         validity=_VEHICLE_LIFE,
         requirements=requirements,
@@ -124,6 +126,7 @@ def _part(  # noqa: PLR0913 (what differs between the two parts, each by its nam
         has_revocation_pointers=True,
         critical=critical,
         is_closed=is_closed,
+        optional=_OPTIONAL_20 if is_closed else frozenset(),
         max_der=max_der,
         validity=_CONTRACT_LIFE,
         # A station says "expires soon" from 14 days before the end on; the next one is there long before.
@@ -167,6 +170,7 @@ def _part(  # noqa: PLR0913 (what differs between the two parts, each by its nam
             has_revocation_pointers=True,
             critical=critical,
             is_closed=is_closed,
+            optional=_OPTIONAL_20 if is_closed else frozenset(),
             max_der=max_der,
             validity=_LEAF_LIFE,
             renew_after=0.7,

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from protocol.c509 import KeyUsage
+from protocol.c509 import ExtensionId, KeyUsage
 from protocol.cose import Algorithm
 from protocol.labels import Domain, Tier
 from protocol.profiles.declaration import DAY, POLICY_ARC, Form, Profile
@@ -25,9 +25,12 @@ _REQUIREMENTS: Final[Mapping[str, str]] = MappingProxyType(
         "key-identifiers": "Green Book 9.2.6.4, key identifiers by method 1 or 2",
         "critical": "Green Book 9.2.6.4, key usage alone is critical",
         "policies": "Green Book 9.2.6.4, certificate policies for TLS",
+        "extensions": "Green Book 9.2.6.4, no issuer alternative name and no CRL places in an end entity",
     }
 )
 _BOTH: Final = KeyUsage.DIGITAL_SIGNATURE | KeyUsage.KEY_AGREEMENT
+_OPTIONAL: Final = frozenset({ExtensionId.CERTIFICATE_POLICIES, ExtensionId.SUBJECT_ALT_NAME})
+_FORBIDDEN: Final = frozenset({ExtensionId.ISSUER_ALT_NAME, ExtensionId.CRL_DISTRIBUTION_POINTS})
 _VALIDITY: Final = 3 * 365 * DAY
 
 
@@ -41,6 +44,8 @@ def _bootstrap(domain: Domain, label: str, number: int, algorithm: Algorithm) ->
         naming=Naming.SYSTEM_TITLE,
         algorithms=(algorithm,),
         key_identifier_bytes=20,
+        optional=_OPTIONAL,
+        forbidden=_FORBIDDEN,
         requirements=_REQUIREMENTS,
     )
 
@@ -62,6 +67,8 @@ def _purposes(
         algorithms=(algorithm,),
         signs_messages=signs_messages,
         key_identifier_bytes=20,
+        optional=_OPTIONAL,
+        forbidden=_FORBIDDEN,
         validity=_VALIDITY,
         requirements=_REQUIREMENTS,
     )
@@ -79,6 +86,8 @@ def _purposes(
         algorithms=(algorithm,),
         key_usage=KeyUsage.KEY_AGREEMENT,
         key_identifier_bytes=20,
+        optional=_OPTIONAL,
+        forbidden=_FORBIDDEN,
         validity=_VALIDITY,
         requirements=_REQUIREMENTS,
     )
@@ -96,6 +105,8 @@ def _purposes(
         key_usage=_BOTH,
         extended_key_usage=(1, 2),
         key_identifier_bytes=20,
+        optional=_OPTIONAL,
+        forbidden=_FORBIDDEN,
         policies=(f"{POLICY_ARC}.{number + 2}",),
         validity=_VALIDITY,
         requirements=_REQUIREMENTS,
