@@ -145,20 +145,13 @@ def unwrap(
         decryptor.authenticate_additional_data(bound_to)
         decryptor.update_into(encrypted, scalar)
         decryptor.finalize()
-        return _checked(scalar, certified)
+        del scalar[P521.scalar_bytes :]  # in place: so little less moves nothing
+        # The seven leading bits of 66 bytes are zero for every scalar below n < 2^521, so the check of the
+        # range is also theirs [V2G20-2678].
+        return private_key_of(P521, scalar, certified)
     except InvalidTag:
         raise RequestRejected(
             ProblemKind.BAD_SIGNATURE, "the key was wrapped for another car or certificate, or was changed"
         ) from None
     finally:
         wipe(key, scalar)
-
-
-def _checked(buffer: bytearray, certified: ec.EllipticCurvePublicKey) -> ec.EllipticCurvePrivateKey:
-    # The seven leading bits of 66 bytes are zero for every scalar below n < 2^521, so the check of the
-    # range is also theirs [V2G20-2678].
-    scalar = buffer[: P521.scalar_bytes]
-    try:
-        return private_key_of(P521, scalar, certified)
-    finally:
-        wipe(scalar)

@@ -332,3 +332,28 @@ def test_keys_in_buffers_are_overwritten_whatever_happens(
         assert refusal(edition, FOREIGN[edition](plaintext)) is ProblemKind.BAD_KEY
     assert len(seen) == 2
     assert not any(any(buffer) for buffer in seen)
+
+
+@pytest.mark.parametrize("edition", Edition)
+def test_whoever_wraps_overwrites_its_buffers(edition: Edition, monkeypatch: pytest.MonkeyPatch) -> None:
+    module: Any = wrap2 if edition is Edition.PART_2 else wrap20
+    seen: list[bytearray] = []
+
+    def watched(name: str) -> Any:
+        original = getattr(module, name)
+
+        def call(*arguments: Any) -> bytearray:
+            seen.append(original(*arguments))
+            assert any(seen[-1])
+            return seen[-1]
+
+        return call
+
+    for name in ("derive_key", "scalar_of"):
+        monkeypatch.setattr(module, name, watched(name))
+    sample = contract(edition)
+    bound = {} if edition is Edition.PART_2 else {"pcid": PCID, "key_identifier": SKI}
+    iv = bytes(module.IV_BYTES)
+    module.wrap(sample.key, sample.car.public_key(), ephemeral=new_key(edition), iv=iv, **bound)
+    assert len(seen) == 2
+    assert not any(any(buffer) for buffer in seen)
