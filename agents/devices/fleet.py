@@ -19,6 +19,7 @@ from agents.devices.actor import Actor
 from agents.devices.agent import Device, DeviceError, open_device
 from agents.devices.identity import Identity, IdentityError
 from agents.devices.keystore import StoreError
+from agents.devices.upkeep import Upkeep
 from protocol.errors import EnrollmentError, RequestRejected, ServiceError
 from protocol.exchange.device_pace import Pace, Patience
 from protocol.labels import Operation
@@ -42,6 +43,8 @@ class FleetPlan:
     """Get every certificate of its kind that it does not have."""
     rekeys: int = 1
     """How often it then replaces every key."""
+    upkeep: bool = False
+    """Then renew what is due by its own calendar, and report what is held."""
     messages: int = 3
     """How many readings it then sends."""
     at_once: int = 32
@@ -62,6 +65,10 @@ class FleetReport:
     """Devices that hold every certificate of their kind."""
     rekeyed: int = 0
     """Devices that replaced every key as often as planned."""
+    renewed: int = 0
+    """Certificates whose moment had come."""
+    reports_sent: int = 0
+    """Reports of what a device holds that the other side took."""
     messages_sent: int = 0
     """Messages that the other side took."""
     refused: int = 0
@@ -181,9 +188,20 @@ def _script(device: Device, visit: _Visit) -> Iterator[_Step]:
     for label in actor.labels * plan.rekeys:
         yield partial(device.rekey, label)
     report.rekeyed += bool(plan.rekeys)
+    if plan.upkeep:
+        yield partial(_keep_up, Upkeep(device), report)
     for index in range(plan.messages):
         yield partial(actor.report, device, index)
         report.messages_sent += 1
+
+
+async def _keep_up(upkeep: Upkeep, report: FleetReport, transport: DeviceTransport) -> None:
+    done = await upkeep.round(transport)
+    report.renewed += len(done.renewed)
+    report.reports_sent += done.has_reported
+    if done.refused:
+        label, why = done.refused[0]
+        raise DeviceError(f"{label} was not renewed: {why}")
 
 
 class _Counted:

@@ -8,6 +8,7 @@ from agents.devices.keystore import KeyStore
 from protocol import c509
 from protocol.labels import Domain, Operation
 from protocol.profiles import profile_of
+from protocol.renewal import is_renewal_due
 from protocol.validity import Clock, Verdict
 
 
@@ -26,6 +27,8 @@ class PendingStatus:
 
     op: Operation
     phase: Phase
+    thumbprint: bytes | None = None
+    """c5t of what is installed, 8 bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +45,9 @@ class LabelStatus:
     not_after: int | None
     """POSIX seconds; None where it never ends, or there is no certificate."""
     validity: Verdict | None
-    is_rekey_due: bool
-    """Whether the part of the validity is over after which the profile wants the next one."""
+    is_rekey_due: bool | None
+    """Whether this device's moment for the next one has come (`protocol.renewal`); None where it has no clock
+    and cannot know."""
     pending: PendingStatus | None
 
 
@@ -57,13 +61,22 @@ class DeviceStatus:
     client_id: str
     authority: bytes
     epoch: int
-    knows_chain: bool
+    chain: tuple[bytes, ...]
+    """c5t of the authority's certificates; none where it never asked for them."""
+    crl_number: int
+    """Of the newest revocation list that was verified; 0 for none."""
     labels: tuple[LabelStatus, ...]
+
+    @property
+    def knows_chain(self) -> bool:
+        """Whether the authority's certificates are here."""
+        return bool(self.chain)
 
 
 def status_of(identity: Identity, store: KeyStore, clock: Clock) -> DeviceStatus:
     """Return what the device holds; reads nothing from the disk."""
     trust = store.trust
+    chain = () if trust.chain is None else c509.decode_chain(trust.chain)
     return DeviceStatus(
         identity.device,
         identity.label,
@@ -71,17 +84,19 @@ def status_of(identity: Identity, store: KeyStore, clock: Clock) -> DeviceStatus
         identity.client_id,
         trust.authority,
         trust.epoch,
-        trust.chain is not None,
-        tuple(_label_status(label, store, clock) for label in store.labels()),
+        tuple(c509.thumbprint(certificate.encoded) for certificate in chain),
+        trust.crl_number,
+        tuple(_label_status(identity.device, label, store, clock) for label in store.labels()),
     )
 
 
-def _label_status(label: str, store: KeyStore, clock: Clock) -> LabelStatus:
+def _label_status(device: str, label: str, store: KeyStore, clock: Clock) -> LabelStatus:
     pending = store.pending(label)
     begun = None
     if pending is not None:
         phase = Phase.REQUESTED if pending.certificate is None else Phase.INSTALLED
-        begun = PendingStatus(pending.op, phase)
+        installed = None if pending.certificate is None else c509.thumbprint(pending.certificate)
+        begun = PendingStatus(pending.op, phase, installed)
     encoded = store.current_certificate(label)
     if encoded is None:
         return LabelStatus(label, None, None, None, None, None, is_rekey_due=False, pending=begun)
@@ -93,14 +108,8 @@ def _label_status(label: str, store: KeyStore, clock: Clock) -> LabelStatus:
         certificate.not_before,
         certificate.not_after,
         clock.judge(certificate.not_before, certificate.not_after),
-        is_rekey_due=_is_rekey_due(certificate, label, clock),
+        is_rekey_due=is_renewal_due(
+            profile_of(label), certificate.not_before, certificate.not_after, device, clock
+        ),
         pending=begun,
     )
-
-
-def _is_rekey_due(certificate: c509.Certificate, label: str, clock: Clock) -> bool:
-    if certificate.not_after is None:
-        return False
-    span = certificate.not_after - certificate.not_before
-    due = certificate.not_before + profile_of(label).renew_after * span
-    return max(clock.floor, clock.now or 0) >= due
