@@ -7,7 +7,7 @@ from typing import Any
 
 import anyio
 
-from broker import replies, topics
+from broker import parts, replies, topics
 from broker.address import BrokerAddress, Version
 from broker.connection import Connection, open_connection
 from protocol.errors import MalformedMessage, UnexpectedMessage, Unreachable
@@ -89,11 +89,17 @@ class MqttDevice:
     async def exchange(self, request: Outbound) -> Reply:
         """Send `request` and return its reply; see `DeviceTransport`.
 
-        Waits for as long as the connection holds: the deadline is the caller's.
+        Waits for as long as the connection holds: the deadline is the caller's. A revocation list comes in
+        as many parts as it takes.
 
         Raises:
             Unreachable: As there; the next call opens a new connection.
         """
+        if request.op is Operation.CRL:
+            return await parts.collect(request, self._exchange)
+        return await self._exchange(request)
+
+    async def _exchange(self, request: Outbound) -> Reply:
         connection = await self.open()
         key = (topics.check_label(request.label), request.op, replies.request_id(request.body))
         waiter = self._waiters.setdefault(key, _Waiter())

@@ -35,7 +35,7 @@ _SIGN1: Final = 0x84
 _UNTOLD: Final = Problem(ProblemKind.NOT_ENTITLED)
 """What a signed refusal is taken for in clear: only its signed body says which refusal it is."""
 
-_TOO_LONG: Final = Problem(ProblemKind.TOO_LARGE, "longer than a broker takes: ask over CoAP")
+_TOO_LONG: Final = Problem(ProblemKind.TOO_LARGE, "longer than a broker takes: ask for it in parts")
 
 
 def request_id(request: bytes) -> bytes:

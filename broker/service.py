@@ -12,13 +12,14 @@ from typing import Any, Final
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
-from broker import replies, topics
+from broker import parts, replies, topics
 from broker.access import Action, Role, is_allowed
 from broker.address import BrokerAddress
 from broker.connection import Connection, open_connection
 from protocol import cbor
 from protocol.errors import MalformedMessage, ProblemKind, ServiceError, UnexpectedMessage, Unreachable
-from protocol.ports import Handler, Inbound, InboundMessage, MessageHandler, Reply
+from protocol.labels import Operation
+from protocol.ports import Content, Handler, Inbound, InboundMessage, MessageHandler, Reply
 from protocol.problem import Problem
 
 MAX_IN_WORK: Final = 256
@@ -62,11 +63,13 @@ class Counters:
 class _Way:
     """Where and how the reply to one request goes."""
 
-    __slots__ = ("asked", "payload", "properties", "topic")
+    __slots__ = ("asked", "part", "payload", "properties", "topic")
 
     def __init__(self, asked: topics.RequestTopic, payload: bytes, properties: dict[str, Any]) -> None:
         self.asked = asked
         self.payload = payload
+        self.part: parts.Ask | None = None
+        """Which part of which revocation list is asked for."""
         self.topic: str | None = None
         self.properties: dict[str, object] = {}
         wanted = properties.get("response_topic")
@@ -76,8 +79,18 @@ class _Way:
         if correlation and len(correlation[0]) <= MAX_CORRELATION_BYTES:
             self.properties["correlation_data"] = correlation[0]
 
+    def inbound(self) -> Inbound:
+        """Return what the authority is asked."""
+        asked, part = self.asked, self.part
+        source = f"mqtt:{asked.client_id}"
+        if part is None:
+            return Inbound(asked.label, asked.op, self.payload, source)
+        return Inbound(asked.label, asked.op, b"", source, part.media, part.base)
+
     def render(self, reply: Reply) -> tuple[str, bytes, dict[str, object]]:
         """Return topic, payload and MQTT 5 properties of the message that carries `reply`."""
+        if self.part is not None and isinstance(reply, Content):
+            reply = self.part.cut(reply)
         outcome, payload = replies.encode_reply(reply, self.payload)
         if self.topic is None:
             return self.asked.reply(outcome), payload, self.properties
@@ -186,7 +199,13 @@ class Service:
             self._send_now(topics.refusal_topic(topic), refusal, {})
             return
         way = _Way(asked, payload, properties)
-        if (problem := self._problem_at_the_door(asked, payload)) is not None:
+        problem = self._problem_at_the_door(asked, payload)
+        if problem is None and payload and asked.op is Operation.CRL:
+            try:
+                way.part = parts.Ask.decode(payload)
+            except MalformedMessage as error:
+                problem = Problem(ProblemKind.MALFORMED, str(error))
+        if problem is not None:
             self._send_now(*way.render(problem))
             return
         self._room -= 1
@@ -196,7 +215,7 @@ class Service:
     def _problem_at_the_door(self, asked: topics.RequestTopic, payload: bytes) -> Problem | None:
         if len(payload) > cbor.MAX_MESSAGE_BYTES:
             return Problem(ProblemKind.TOO_LARGE, f"at most {cbor.MAX_MESSAGE_BYTES} bytes")
-        if payload and not asked.op.has_body:
+        if payload and not asked.op.has_body and asked.op is not Operation.CRL:
             return Problem(ProblemKind.MALFORMED, f"{asked.op.value} has no body")
         if self._room <= 0 or self._in_work[asked.client_id] >= MAX_IN_WORK_PER_CLIENT:
             self.counters.overloaded += 1
@@ -210,7 +229,7 @@ class Service:
     async def _answer(self, way: _Way) -> None:
         asked = way.asked
         try:
-            reply = await self._ask(Inbound(asked.label, asked.op, way.payload, f"mqtt:{asked.client_id}"))
+            reply = await self._ask(way.inbound())
             topic, payload, properties = way.render(reply)
             if self._connection is None:
                 self.counters.dropped += 1

@@ -144,9 +144,12 @@ async def test_a_revocation_list_longer_than_a_packet_does_not_cost_the_service_
     ):
         assert broker.plain_address is not None
         async with connect(f"mqtt://127.0.0.1:{broker.plain_address[1]}", "device") as device:
-            reply = await device.exchange(Outbound("meter-ds", Operation.CRL))
-            assert isinstance(reply, Problem)
-            assert reply.kind is ProblemKind.TOO_LARGE
+            whole = await device._exchange(Outbound("meter-ds", Operation.CRL))
+            assert isinstance(whole, Problem)
+            assert whole.kind is ProblemKind.TOO_LARGE
+            in_parts = await device.exchange(Outbound("meter-ds", Operation.CRL))
+            assert isinstance(in_parts, Content)
+            assert in_parts.body == bytes(100_000)
             with pytest.raises(ServiceError, match="more than a broker takes"):
                 await service.publish("pub/crl/metering", bytes(100_000))
             await service.publish("pub/crl/metering", bytes(60_000))

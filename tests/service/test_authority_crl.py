@@ -17,12 +17,18 @@ from agents.authority import Store, revoke
 from agents.authority.crl import encode_entry, encode_list
 from agents.keys import generate
 from protocol import c509
+from protocol.cose import Algorithm
 from protocol.exchange.request import RevocationReason
 from protocol.labels import Domain, Operation
 from protocol.ports import Content, Inbound, Media
 from tests.rig import NOW, Device, Rig, certificate_of, new_key, open_rig, rig_in
 
 DAY = 24 * 3600
+HASHES: dict[Algorithm, hashes.SHA256 | hashes.SHA384 | hashes.SHA512] = {
+    Algorithm.ES256: hashes.SHA256(),
+    Algorithm.ES384: hashes.SHA384(),
+    Algorithm.ES512: hashes.SHA512(),
+}
 YEAR = 365 * DAY
 REASONS = {reason: x509.ReasonFlags(value) for reason, value in {
     1: "keyCompromise", 2: "cACompromise", 3: "affiliationChanged", 4: "superseded",
@@ -74,11 +80,13 @@ def held(device: Device) -> bytes:
         unique_by=lambda entry: entry[0],
     ),
     st.integers(1, 2**64),
+    st.none() | st.integers(0, 2**64),
+    st.sampled_from(list(HASHES)),
 )
 def test_a_list_is_what_cryptography_would_have_made(
-    entries: list[tuple[int, int, int]], crl_number: int
+    entries: list[tuple[int, int, int]], crl_number: int, base: int | None, algorithm: Algorithm
 ) -> None:
-    key = generate()
+    key = generate(algorithm)
     assert isinstance(key, ec.EllipticCurvePrivateKey)
     identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key()).digest
     made = encode_list(
@@ -92,6 +100,7 @@ def test_a_list_is_what_cryptography_would_have_made(
             encode_entry(serial.to_bytes((serial.bit_length() + 7) // 8, "big"), at, reason)
             for serial, at, reason in entries
         ],
+        base=base,
     )
     start = dt.datetime.fromtimestamp(NOW, dt.UTC)
     listed = []
@@ -100,7 +109,7 @@ def test_a_list_is_what_cryptography_would_have_made(
         if reason:
             entry = entry.add_extension(x509.CRLReason(REASONS[reason]), critical=False)
         listed.append(entry.build())
-    expected = (
+    builder = (
         x509.CertificateRevocationListBuilder(
             x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "TRL-M")]),
             start,
@@ -109,8 +118,10 @@ def test_a_list_is_what_cryptography_would_have_made(
         )
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False)
         .add_extension(x509.CRLNumber(crl_number), critical=False)
-        .sign(key, hashes.SHA256())
     )
+    if base is not None:
+        builder = builder.add_extension(x509.DeltaCRLIndicator(base), critical=True)
+    expected = builder.sign(key, HASHES[algorithm])
     loaded = x509.load_der_x509_crl(made)
     assert loaded.tbs_certlist_bytes == expected.tbs_certlist_bytes
     assert loaded.is_signature_valid(key.public_key())
