@@ -11,9 +11,12 @@ from agents.inspect import words
 from agents.inspect.finding import Field, Finding
 from protocol import c509
 from protocol.errors import EnrollmentError, MalformedMessage
-from protocol.path import check_profile
-from protocol.profiles import PROFILES
+from protocol.lint import recognise, shape_of
 
+_FAR = 5
+"""Deviations beyond which a certificate is nobody's of ours: everything deviates from something."""
+_MOST_LABELS = 4
+"""Most labels that are named where several are equally near: CAs of all domains look much alike."""
 _DIGESTS: dict[int, type[HashAlgorithm]] = {
     0: SHA256,
     1: SHA384,
@@ -47,7 +50,7 @@ def explain_certificate(certificate: c509.Certificate, now: float, *, der: bytes
         Field("public key", words.key(certificate.public_key_algorithm, certificate.public_key_bytes)),
         Field("signature", words.algorithm(certificate.signature_algorithm, words.SIGNATURES)),
         *map(words.extension, certificate.extensions),
-        *_fitting(certificate),
+        *_profile(certificate, der),
     ]
     if certificate.issuer is None:
         fields.append(
@@ -85,16 +88,21 @@ def _sizes(certificate: c509.Certificate, der: bytes | None, *, native: bool) ->
     return [size, thumbprint, Field("fingerprint", f"{fingerprint} (SHA-256 of the DER)", fingerprint)]
 
 
-def _fitting(certificate: c509.Certificate) -> list[Field]:
-    """Return the labels whose shape an end entity's certificate has."""
-    labels: list[str] = []
-    for profile in PROFILES.values():
-        try:
-            check_profile(certificate, profile)
-        except EnrollmentError:
-            continue
-        labels.append(profile.label)
-    return [Field("fits label", " or ".join(labels), labels)] if labels else []
+def _profile(certificate: c509.Certificate, der: bytes | None) -> list[Field]:
+    """Return which labels' profiles a certificate fits, or is nearest to."""
+    judged = recognise(certificate, der)
+    least = judged[0][1]
+    labels = [label for label, deviations in judged if deviations == least]
+    if least > _FAR:
+        return []
+    named = [f"{label} ({shape_of(label).title})" for label in labels[:_MOST_LABELS]]
+    if len(labels) > _MOST_LABELS:
+        named.append(f"{len(labels) - _MOST_LABELS} more")
+    if least == 0:
+        return [Field("profile", f"{' or '.join(named)}, fits", {"fits": labels})]
+    count = f"{least} deviation{'' if least == 1 else 's'}"
+    text = f"none; nearest: {' or '.join(named)}, {count} (see trillium lint)"
+    return [Field("profile", text, {"nearest": labels, "deviations": least})]
 
 
 def explain_request(request: c509.CertificationRequest, *, der: bytes | None = None) -> Finding:

@@ -1,11 +1,9 @@
 """Find out what a file holds: PEM, hex and base64 are taken off, then each known form is tried."""
 
-import base64
-import binascii
-import re
 from collections.abc import Callable
 from typing import Final
 
+from agents.inspect.armour import Block, as_text, is_pem, pem_blocks, plain
 from agents.inspect.certificates import explain_certificate, explain_chain, explain_request, explain_template
 from agents.inspect.finding import Field, Finding, NotRecognised
 from agents.inspect.guess import guess_binary, guess_text
@@ -17,12 +15,6 @@ from protocol.errors import EnrollmentError, MalformedMessage
 
 MAX_BYTES: Final = 1024 * 1024
 """Longest input that is looked at; a bundle of all public roots is smaller."""
-MAX_BLOCKS: Final = 1000
-"""Most PEM blocks of one file."""
-_PEM: Final = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----(.*?)-----END \1-----", re.DOTALL)
-_PEM_BEGIN: Final = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----")
-_HEX: Final = re.compile(r"(?:0x)?[0-9A-Fa-f]{2}(?:[\s:,-]*[0-9A-Fa-f]{2})*")
-_BASE64: Final = re.compile(r"[0-9A-Za-z+/_\s-]+={0,2}\s*")
 _SIGN1_TAG: Final = b"\xd2"
 
 
@@ -43,76 +35,36 @@ def inspect(data: bytes, now: float) -> tuple[Finding, ...]:
     found = explain_binary(data, now)
     if found is not None:
         return (found,)
-    text = _as_text(data)
+    text = as_text(data)
     if text is None:
         raise NotRecognised(f"this looks like {_looks_like(data)}")
-    if "-----BEGIN " in text:
-        return tuple(_pem(text, now))
+    if is_pem(text):
+        return tuple(_explain_block(block, now) for block in pem_blocks(text))
     return (_encoded_text(text, now),)
 
 
-def _as_text(data: bytes) -> str | None:
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return None
-    return text if all(char.isprintable() or char.isspace() for char in text) else None
-
-
-def _pem(text: str, now: float) -> list[Finding]:
-    blocks = list(_PEM.finditer(text))
-    if not blocks:
-        name = _PEM_BEGIN.search(text)
-        what = name.group(1) if name else "something"
-        raise NotRecognised(f"this looks like truncated PEM of a {what}: its END line is missing")
-    if len(blocks) > MAX_BLOCKS:
-        raise NotRecognised(f"this looks like PEM with {len(blocks)} blocks; at most {MAX_BLOCKS} are shown")
-    findings: list[Finding] = []
-    for block in blocks:
-        label, body = block.group(1), block.group(2)
-        if label in _SECRET or "Proc-Type:" in body:
-            findings.append(Finding("private-key", f"PEM of a private key ({label}): not shown"))
-            continue
-        # RFC 1421 headers stand before an empty line.
-        body = re.sub(r"\A\s*(?:[A-Za-z-]+:.*\n)+\s*\n", "", body)
-        try:
-            data = base64.b64decode("".join(body.split()), validate=True)
-        except (binascii.Error, ValueError):
-            raise NotRecognised(f"this looks like PEM of a {label} whose base64 is damaged") from None
-        if not data:
-            raise NotRecognised(f"this looks like PEM of a {label} with nothing in it")
-        found = explain_binary(data, now)
-        if found is None and "PRIVATE KEY" in label:
-            found = Finding("private-key", f"PEM of a private key ({label}): not shown, and not readable")
-        if found is None:
-            raise NotRecognised(f"this looks like PEM of a {label}, which holds {_looks_like(data)}")
-        findings.append(found)
-    return findings
-
-
-_SECRET: Final = frozenset({"OPENSSH PRIVATE KEY", "PGP PRIVATE KEY BLOCK", "DSA PRIVATE KEY"})
-"""PEM labels of private keys that are not even opened."""
+def _explain_block(block: Block, now: float) -> Finding:
+    label, data = block
+    if data is None:
+        return Finding("private-key", f"PEM of a private key ({label}): not shown")
+    found = explain_binary(data, now)
+    if found is None and "PRIVATE KEY" in label:
+        found = Finding("private-key", f"PEM of a private key ({label}): not shown, and not readable")
+    if found is None:
+        raise NotRecognised(f"this looks like PEM of a {label}, which holds {_looks_like(data)}")
+    return found
 
 
 def _encoded_text(text: str, now: float) -> Finding:
-    stripped = text.strip()
-    if _HEX.fullmatch(stripped):
-        data = bytes.fromhex(re.sub(r"^0x|[\s:,-]", "", stripped))
+    encoded = plain(text)
+    if encoded is not None:
+        name, data = encoded
         found = explain_binary(data, now)
         if found is not None:
-            return found.with_note("it was given as hex")
-        raise NotRecognised(f"this looks like hex of {_looks_like(data)}")
-    if _BASE64.fullmatch(stripped) and len(stripped) >= 8:
-        plain = "".join(stripped.split()).rstrip("=").translate(str.maketrans("-_", "+/"))
-        try:
-            data = base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
-        except (binascii.Error, ValueError):
-            data = b""
-        found = explain_binary(data, now) if data else None
-        if found is not None:
-            return found.with_note("it was given as base64")
-        if data and data[0] in (0x30, 0x84, 0x87, 0x8B):
-            raise NotRecognised(f"this looks like base64 of {_looks_like(data)}")
+            return found.with_note(f"it was given as {name}")
+        # Any long word is base64 of something; of hex nobody doubts.
+        if name == "hex" or data[0] in (0x30, 0x84, 0x87, 0x8B):
+            raise NotRecognised(f"this looks like {name} of {_looks_like(data)}")
     raise NotRecognised(f"this looks like {guess_text(text)}")
 
 

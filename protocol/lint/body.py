@@ -8,7 +8,7 @@ from protocol import c509
 from protocol.c509 import PublicKeyAlgorithm, SignatureAlgorithm
 from protocol.c509.der import oid_to_text
 from protocol.cose import Algorithm, is_signature_valid
-from protocol.errors import EnrollmentError, MalformedMessage
+from protocol.errors import EnrollmentError
 from protocol.exchange.request import SIGNATURE_ALGORITHMS
 from protocol.lint.deviation import Deviation, Rule, Severity
 from protocol.lint.shape import CURVES, HALF_SIGNATURE, SIGNATURE_OF_KEY, Shape
@@ -58,9 +58,7 @@ def _key(view: View, shape: Shape) -> Iterator[Deviation]:
     if algorithm not in shape.key_algorithms:
         yield shape.deviation(Rule.ALGORITHM, f"a key of {key_name(algorithm)}", wanted)
         return
-    try:
-        certificate.load_public_key()
-    except MalformedMessage:
+    if not view.is_key_good:
         yield shape.deviation(Rule.PUBLIC_KEY, "a point that is not on the curve", f"a key of {wanted}")
         return
     if certificate.type == c509.REENCODED and view.point is not None and view.point[:1] in (b"\2", b"\3"):

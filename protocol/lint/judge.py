@@ -147,7 +147,7 @@ def notes(certificate: c509.Certificate) -> tuple[str, ...]:
 
 
 def recognise(certificate: c509.Certificate, der: bytes | None = None) -> list[tuple[str, int]]:
-    """Return how far a certificate is from each label, or from each CA if it is a CA's.
+    """Return how far a certificate is from each label of its form, or from each CA if it is a CA's.
 
     Returns:
         (label, number of deviations), the nearest first; those that are as near in their declared order.
@@ -156,7 +156,8 @@ def recognise(certificate: c509.Certificate, der: bytes | None = None) -> list[t
     if certificate.is_ca:
         candidates = [shape_of(name, is_root=view.is_self_issued) for name in authority_names()]
     else:
-        candidates = [shape_of(label) for label in PROFILES]
+        shapes = map(shape_of, PROFILES)
+        candidates = [shape for shape in shapes if int(shape.form) == certificate.type]
     judged = [(shape.label, _judge(view, shape)) for shape in candidates]
     judged.sort(key=lambda found: (len(found[1]), sum(one.is_error for one in found[1])))
     return [(label, len(deviations)) for label, deviations in judged]

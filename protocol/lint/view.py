@@ -21,6 +21,7 @@ class View:
         has: Its extensions.
         names: Type and text of each of the subject's attributes.
         point: Octets of the key as X.509's BIT STRING has them; None where it is not on its curve.
+        is_key_good: Whether the key can be loaded.
         issuer: The issuing CA's certificate, where it is known.
     """
 
@@ -29,6 +30,7 @@ class View:
     has: Listed
     names: tuple[tuple[int | bytes, str | None], ...]
     point: bytes | None
+    is_key_good: bool
     issuer: c509.Certificate | None
 
     @classmethod
@@ -48,7 +50,13 @@ class View:
         elif issuer is not None and issuer.subject != certificate.issuer_name:
             issuer = None
         return cls(
-            certificate, der, listed(certificate), tuple(attributes(certificate.subject)), point, issuer
+            certificate,
+            der,
+            listed(certificate),
+            tuple(attributes(certificate.subject)),
+            point,
+            _is_good(certificate),
+            issuer,
         )
 
     @property
@@ -70,3 +78,11 @@ def _point(certificate: c509.Certificate) -> bytes | None:
     reader = Reader(whole(spki, SEQUENCE))
     reader.raw()
     return reader.take(BIT_STRING)[1:]
+
+
+def _is_good(certificate: c509.Certificate) -> bool:
+    try:
+        certificate.load_public_key()
+    except MalformedMessage:
+        return False
+    return True
