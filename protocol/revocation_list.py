@@ -25,8 +25,8 @@ from protocol.errors import MalformedMessage
 from protocol.exchange.request import SIGNATURE_ALGORITHMS
 from protocol.signing import Signer
 
-MAX_LIST_BYTES: Final = 4 * 1024 * 1024
-"""Longest list that is read: a hundred thousand certificates in DER, or four times that many in this form."""
+MAX_LIST_BYTES: Final = 8 * 1024 * 1024
+"""Longest list that is read: two hundred thousand certificates in DER, or four times as many in this form."""
 MAX_NUMBER: Final = 2**63 - 1
 """RFC 5280 §5.2.3 allows 20 octets; nobody counts so far, and this fits every store."""
 MAX_TIME: Final = 253402300799
