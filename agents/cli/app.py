@@ -51,6 +51,30 @@ def inspect(
 
 
 @app.command()
+def lint(
+    certificate: Annotated[
+        str, typer.Argument(metavar="CERT|-", help="What to judge; - reads standard input.")
+    ],
+    label: Annotated[
+        str, typer.Option("--label", metavar="LABEL", help="Against which profile; a CA's name works, too.")
+    ],
+    issuer: Annotated[
+        str | None,
+        typer.Option("--issuer", metavar="FILE", help="Who issued it; not needed if CERT is its chain."),
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """Judge a certificate, ours or foreign, against a profile.
+
+    Each deviation is named with the requirement that asks for it. Takes X.509 as PEM or DER, C509, and hex or
+    base64 of them; of a chain the first certificate is judged. Exit code 1 if it deviates.
+    """
+    from agents.cli import lint_command  # noqa: PLC0415
+
+    return lint_command.run(certificate, label=label, issuer=issuer, as_json=as_json)
+
+
+@app.command()
 def lab(
     meters: Annotated[
         int, typer.Option("--meters", metavar="N", min=0, max=100_000, help="Smart meters, on CoAP.")

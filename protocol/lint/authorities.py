@@ -113,7 +113,6 @@ def _shape(
         component=authority.component,
         has_organisation=authority.has_organisation,
         has_country=authority.has_organisation,
-        is_country_optional=True,
         key_usage=CA_USAGE,
         constraints=frozenset({limit} if known is None else {limit, *known.constraints}),
         key_identifier_bytes=authority.key_identifier_bytes,

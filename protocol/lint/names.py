@@ -73,7 +73,8 @@ def _subject(view: View, shape: Shape) -> Iterator[Deviation]:
     yield from _role(view, shape)
     for kind, is_wanted in ((_O, shape.has_organisation), (_C, shape.has_country)):
         if is_wanted and kind not in kinds:
-            severity = Severity.WARNING if kind == _C and shape.is_country_optional else Severity.ERROR
+            # The tables list the country, and nobody is known to look for it.
+            severity = Severity.WARNING if kind == _C else Severity.ERROR
             yield shape.deviation(
                 Rule.SUBJECT, f"no {_label(kind)} in the subject", f"{_label(kind)} of the issuer", severity
             )
@@ -115,7 +116,15 @@ def _common_name(view: View, shape: Shape) -> Iterator[Deviation]:
     try:
         shape.naming.check(names[0])
     except RequestRejected:
-        yield shape.deviation(Rule.NAME, repr(names[0][:80]), shape.naming.value)
+        # What services are called is our own rule, whatever else the profile follows.
+        is_ours = shape.naming is Naming.SERVICE
+        yield shape.deviation(
+            Rule.NAME,
+            repr(names[0][:80]),
+            shape.naming.value,
+            Severity.WARNING if is_ours else Severity.ERROR,
+            requirement=shape.source if is_ours else None,
+        )
         return
     if shape.naming is Naming.EMAID:
         try:

@@ -33,6 +33,7 @@ _GENERAL: Final[Mapping[Rule, str]] = {
 _SAME_CLAUSE: Final[Mapping[Rule, Rule]] = {
     Rule.SIGNATURE_ALGORITHM: Rule.ALGORITHM,
     Rule.PATH_LENGTH: Rule.BASIC_CONSTRAINTS,
+    Rule.NAME: Rule.SUBJECT,
 }
 
 
@@ -61,7 +62,6 @@ class Shape:
     component: str | None = None
     has_organisation: bool = False
     has_country: bool = False
-    is_country_optional: bool = False
     key_usage: int
     extended_key_usage: frozenset[int] = frozenset()
     constraints: frozenset[int] = frozenset()
