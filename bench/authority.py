@@ -24,7 +24,7 @@ from protocol.exchange.request import Door, certification_request, sign_request
 from protocol.identity import client_id
 from protocol.labels import Domain, Operation
 from protocol.ports import Content, Inbound
-from protocol.profiles import over_the_air, profile_of
+from protocol.profiles import profile_of, services_of
 
 PASSPHRASE = b"bench"
 IN_FLIGHT = 512
@@ -43,9 +43,9 @@ def prepare(directory: Path, count: int) -> list[Inbound]:
             name = f"54524C{number:010X}"
             key, new_key = (SoftwareSigner(generate(), even_y=False) for _ in range(2))
             certificate = maker.issue(profile_of("meter-boot"), name, key.public_key).encoded
-            entitled = over_the_air(Domain.METERING)
+            entitled = services_of("meter-boot")
             identifier = client_id(maker.key_id, name)
-            devices.append(NewDevice(name, Domain.METERING, maker.key_id, identifier, entitled, certificate))
+            devices.append(NewDevice(name, "meter-boot", maker.key_id, identifier, entitled, certificate))
             payload = certification_request(c509.Name.common_name(name), new_key)
             body = sign_request(key, certificate, door, payload)
             requests.append(Inbound("meter-ds", Operation.SEN, body, f"coap:192.0.2.1:{number}"))

@@ -39,14 +39,23 @@ MAX_PATH: Final = 4
 """Most CA certificates below the root."""
 SUBJECT_KEY_IDENTIFIER: Final = 1
 BASIC_CONSTRAINTS: Final = 4
+CRL_DISTRIBUTION_POINTS: Final = 5
 CERTIFICATE_POLICIES: Final = 6
 AUTHORITY_KEY_IDENTIFIER: Final = 7
 EXTENDED_KEY_USAGE: Final = 8
+AUTHORITY_INFORMATION: Final = 9
 CMC_RA: Final = 16
 """Registered number of id-kp-cmcRA (RFC 6402): a registration authority's key."""
 KEY_USAGE: Final = 2
 _UNDERSTOOD: Final = frozenset({KEY_USAGE, BASIC_CONSTRAINTS, CERTIFICATE_POLICIES, EXTENDED_KEY_USAGE})
 """Extensions that are acted on here; another one that is critical forbids to go on (RFC 5280 §4.2)."""
+
+
+_INFORMATION: Final = frozenset(
+    {SUBJECT_KEY_IDENTIFIER, AUTHORITY_KEY_IDENTIFIER, CRL_DISTRIBUTION_POINTS, AUTHORITY_INFORMATION}
+)
+"""Critical in every CA certificate of ISO 15118-20. They say where something is; the way up the path is found
+without, and whether a CA is revoked is known to whoever holds its root."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,7 +303,7 @@ def _check_ca(certificate: c509.Certificate, *, cas_below: int) -> None:
     usage = certificate.key_usage
     if usage is None or not usage & KeyUsage.KEY_CERT_SIGN:
         raise RequestRejected(ProblemKind.WRONG_SIGNER, "a CA on the path may not sign certificates")
-    _check_critical(certificate)
+    _check_critical(certificate, _INFORMATION)
 
 
 def _check_critical(certificate: c509.Certificate, declared: Collection[int] = ()) -> None:

@@ -39,7 +39,7 @@ from protocol.labels import Domain, Operation
 from protocol.path import verification_key
 from protocol.ports import Content, Inbound, Media, Reply, SignedRefusal
 from protocol.problem import Problem
-from protocol.profiles import over_the_air, profile_of
+from protocol.profiles import profile_of, services_of
 from protocol.receipt import Receipt, read_verdict
 
 NOW: Final = 1_800_000_000
@@ -180,10 +180,10 @@ class Rig:
         if is_registered:
             new = NewDevice(
                 name,
-                domain,
+                boot,
                 maker.key_id,
                 identifier,
-                over_the_air(domain),
+                services_of(boot),
                 certificate.encoded if has_certificate else None,
             )
             register_devices(self.agent.store, [new], int(self.clock()), (maker.authority,))

@@ -1,6 +1,6 @@
 """One domain's authority as it is loaded from its directory: keys, certificates, places of its labels."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from agents.authority.issuer import Issuer
-from agents.authority.layout import BadDirectory, Layout
+from agents.authority.layout import BadDirectory, Layout, read_settings
 from agents.keys import SoftwareSigner, load_private_key
 from protocol import c509, receipt
 from protocol.cose import PublicKey
@@ -20,9 +20,12 @@ from protocol.exchange.authority_judgement import Place
 from protocol.labels import Domain
 from protocol.path import Authority, verification_key, verify_authority
 from protocol.profiles import PROFILES
+from protocol.profiles.authorities import CaProfile
 from protocol.signing import Signer
 from protocol.validity import Clock
 from protocol.voucher import key_identifier
+
+Certificates = tuple[c509.Certificate, ...]
 
 
 class Registrar:
@@ -64,9 +67,9 @@ class DomainAuthority:
     issuer: Issuer
     registrar: Registrar
     root: c509.Certificate
-    """The scheme root."""
+    """The root that its devices pin."""
     chain: tuple[c509.Certificate, ...]
-    """What `crts` gives: operator CA, domain root, registration certificate."""
+    """What `crts` gives: operator CA, the CAs above it without the root, registration certificate."""
     makers: tuple[Authority, ...]
     places: Mapping[str, Place]
     """By label."""
@@ -78,28 +81,23 @@ def load_domain(directory: Path, domain: Domain, passphrase: bytes, now: int) ->
     Raises:
         BadDirectory: Something is missing, wrong, expired, or the passphrase is.
     """
-    layout = Layout(directory)
+    layout, settings = Layout(directory), read_settings(directory)
+    lines = settings.lines(domain)
     try:
         key = load_private_key(layout.operator(domain) / "ca.key", passphrase)
         registration_key = load_private_key(layout.operator(domain) / "registration.key", passphrase)
-        root = read_certificate(layout.certificates / "root.pem")
-        domain_root = read_certificate(layout.certificates / f"{domain.value}-root.pem")
-        operator = read_certificate(layout.operator(domain) / "ca.pem")
-        registration = read_certificate(layout.operator(domain) / "registration.pem")
-        chain = (operator, domain_root, registration)
+        root, path = read_line(layout, lines.operator)
+        operator = path[0]
+        registration = read_certificate(layout.certificate(f"{domain.value}-registration"))
+        chain = (*path, registration)
         authority = verify_authority(chain, root=root, authority=None, clock=Clock(now))
-        makers = tuple(
-            verify_authority(
-                (read_certificate(path), domain_root), root=root, authority=None, clock=Clock(now)
-            )
-            for path in sorted(layout.certificates.glob(f"{domain.value}-maker*.pem"))
-        )
+        makers = read_makers(layout, lines.maker, domain, Clock(now))
     except (OSError, ValueError, EnrollmentError) as error:
         raise BadDirectory(f"{domain.value} authority: {error}") from None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise BadDirectory(f"{domain.value} authority: the CA key is of another kind than its certificate")
     issuer, registrar = (
-        Issuer(key, operator),
+        Issuer(key, operator, settings.pointers(lines.operator[-1].name)),
         Registrar(SoftwareSigner(registration_key, even_y=False), registration),
     )
     for name, certificate, public_key in (
@@ -114,6 +112,37 @@ def load_domain(directory: Path, domain: Domain, passphrase: bytes, now: int) ->
         if profile.domain is domain and profile.is_over_the_air and label in authority.labels
     }
     return DomainAuthority(domain, authority.key_id, issuer, registrar, root, chain, makers, places)
+
+
+def read_line(layout: Layout, line: Sequence[CaProfile]) -> tuple[c509.Certificate, Certificates]:
+    """Return a line's root, and the path below it: the issuing CA first, the root not included.
+
+    Where the root issues by itself it is the path.
+
+    Raises:
+        OSError: A certificate cannot be read.
+        ValueError: Not a certificate.
+    """
+    certificates = tuple(read_certificate(layout.certificate(ca.name)) for ca in reversed(line))
+    return certificates[-1], certificates[:-1] or certificates
+
+
+def read_makers(
+    layout: Layout, line: Sequence[CaProfile], domain: Domain, clock: Clock
+) -> tuple[Authority, ...]:
+    """Return the makers whose devices a domain takes: its own, and any other under the same CA.
+
+    Raises:
+        OSError: A certificate cannot be read.
+        ValueError: Not a certificate.
+        EnrollmentError: One that its root does not vouch for.
+    """
+    root, path = read_line(layout, line)
+    above = path[1:]
+    return tuple(
+        verify_authority((read_certificate(file), *above), root=root, authority=None, clock=clock)
+        for file in sorted(layout.certificates.glob(f"{domain.value}-maker*.pem"))
+    )
 
 
 def read_certificate(path: Path) -> c509.Certificate:

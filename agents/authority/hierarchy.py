@@ -1,55 +1,37 @@
 """Making an authority: roots, makers' and operators' CAs, an empty store; all of it or nothing.
 
-    scheme root ─ domain root ─┬─ manufacturer CA   may issue the domain's tier 1 labels
-                               └─ operator CA       may issue the domain's other labels
-                                   └─ registration  signs receipts and refusals (EKU cmcRA)
+    root ─ … ─┬─ manufacturer CA   may issue the domain's tier 1 labels
+              └─ operator CA       may issue the domain's other labels
+                  └─ registration  signs receipts and refusals (EKU cmcRA)
 
-Every CA certificate lists the labels it may issue, one policy OID each; subordinates only narrow. A
-manufacturer CA also lists the prefixes of the names it gives; the others do not, as they serve every maker.
+Which CAs there are for each domain is declared in `protocol.profiles.authorities`. Every CA certificate lists
+the labels it may issue, one policy OID each; subordinates only narrow. A manufacturer CA also lists the
+prefixes of the names it gives; the others do not, as they serve every maker.
 """
 
-import datetime as dt
 import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from cryptography.x509.oid import NameOID
 
+from agents.authority import pki
 from agents.authority.audit import Entry, Event
-from agents.authority.intents import new_serial
-from agents.authority.layout import ORGANISATION, BadDirectory, Layout, Settings, operator_name
+from agents.authority.layout import COUNTRY, ORGANISATION, URL, BadDirectory, Layout, Settings
+from agents.authority.pki import Ca
 from agents.authority.store import Store
 from agents.factory.names import DEFAULT_PREFIX
 from agents.keys import generate, save_private_key
 from agents.keys.files import sync_folder
 from protocol import c509
 from protocol.labels import Domain, Tier
-from protocol.profiles import PROFILES, Prefix, name_space, over_the_air, policy_oid, profile_of
+from protocol.profiles import PROFILES, Prefix, name_space, over_the_air, profile_of
+from protocol.profiles.authorities import MAX_SUB_CAS, CaProfile
 from protocol.voucher import key_identifier
-
-DAY: Final = 24 * 3600
-_YEARS: Final = 365 * DAY
-ROOT_LIFE: Final = 40 * _YEARS
-"""Seconds; meters stay in the wall for twenty years and more."""
-DOMAIN_ROOT_LIFE: Final = 35 * _YEARS
-CA_LIFE: Final = 30 * _YEARS
-BACKDATE: Final = DAY
-"""Seconds by which a CA's notBefore lies before it was made, for devices whose clock is behind."""
-CMC_RA: Final = x509.ObjectIdentifier("1.3.6.1.5.5.7.3.28")
-"""id-kp-cmcRA (RFC 6402): a registration authority's key."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Ca:
-    key: ec.EllipticCurvePrivateKey
-    certificate: x509.Certificate
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +52,7 @@ class Labels:
         return cls(tier_1, over_the_air(domain))
 
 
-def initialise(
+def initialise(  # noqa: PLR0913 (what an authority is made of, each by its name)
     directory: Path,
     *,
     passphrase: bytes,
@@ -78,6 +60,9 @@ def initialise(
     roots: Path | None = None,
     domains: Sequence[Domain] = (Domain.METERING, Domain.ITS),
     organisation: str = "TRL",
+    country: str = "ZZ",
+    sub_cas: int = 2,
+    url: str = "http://pki.invalid",
     prefixes: Sequence[Prefix] = (),
 ) -> None:
     """Make an authority's directory.
@@ -89,6 +74,9 @@ def initialise(
         roots: Folder for the root keys; default `directory`/roots. Must not exist, or be empty.
         domains: At least one; each gets its own roots, makers and operators.
         organisation: 1 to 5 letters or digits; part of every issuer's name.
+        country: Two letters, in the names of EV charging.
+        sub_cas: CAs between root and end entity in EV charging, 0 to 3.
+        url: http, without a slash at the end: where EV certificates say that revocation is published.
         prefixes: What the makers' names begin with, each in its name space; where none of a name space is
             given, `agents.factory.names.DEFAULT_PREFIX`.
 
@@ -100,8 +88,14 @@ def initialise(
         raise BadDirectory("the private keys need a passphrase")
     if not ORGANISATION.fullmatch(organisation):
         raise BadDirectory(f"organisation {organisation!r}: 1 to 5 letters or digits, please")
-    if not domains:
-        raise BadDirectory("name at least one domain")
+    if not domains or len(set(domains)) != len(domains):
+        raise BadDirectory("name at least one domain, and none twice")
+    if not COUNTRY.fullmatch(country):
+        raise BadDirectory(f"country {country!r}: two upper-case letters, please")
+    if not 0 <= sub_cas <= MAX_SUB_CAS:
+        raise BadDirectory(f"sub-CAs {sub_cas}: 0 to {MAX_SUB_CAS}, please")
+    if not URL.fullmatch(url) or url.endswith("/"):
+        raise BadDirectory(f"URL {url!r}: http://HOST[:PORT][/PATH], short, without a slash at the end")
     for folder in (directory, roots):
         if folder is not None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise BadDirectory(f"{folder}: is there already and not empty; nothing was changed")
@@ -109,11 +103,13 @@ def initialise(
     work = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
     try:
         layout = Layout(work)
-        settings = Settings(organisation, tuple(domains), "roots" if roots is None else str(roots.absolute()))
+        where = "roots" if roots is None else str(roots.absolute())
+        settings = Settings(organisation, tuple(domains), where, country, sub_cas, url)
         layout.settings.write_bytes(settings.encode())
         for folder in (layout.roots, layout.certificates, work / "crl"):
             folder.mkdir(mode=0o700 if folder == layout.roots else 0o755)
-        entries = _build(layout, settings, prefixes, passphrase, now)
+        works = _Works(layout, settings, prefixes, passphrase, now)
+        entries = [entry for domain in domains for entry in works.make(domain)]
         store = Store(layout.store, create=True)
         try:
             with store.writing(now) as writing:
@@ -147,56 +143,102 @@ def _put_in_place(work: Path, directory: Path, roots: Path | None) -> None:
     sync_folder(directory.parent)
 
 
-def _build(
-    layout: Layout, settings: Settings, prefixes: Sequence[Prefix], passphrase: bytes, now: int
-) -> list[Entry]:
-    """Make all keys and certificates; return what the audit log says of them."""
-    organisation = settings.organisation
-    all_labels = {domain: Labels.of(domain) for domain in settings.domains}
-    every = tuple(label for labels in all_labels.values() for label in labels.maker + labels.operator)
-    root = _ca(f"{organisation} root", None, every, 2, now, ROOT_LIFE)
-    _save_key(layout.roots / "root.key", root.key, passphrase)
-    _publish(layout, "root", root.certificate)
-    entries = [Entry(Event.INIT, detail=f"scheme root {_key_id(root.key)}")]
-    for domain, labels in all_labels.items():
-        both = labels.maker + labels.operator
-        domain_root = _ca(f"{organisation} {domain.value} root", root, both, 1, now, DOMAIN_ROOT_LIFE)
-        _save_key(layout.roots / f"{domain.value}.key", domain_root.key, passphrase)
-        _publish(layout, f"{domain.value}-root", domain_root.certificate)
-        _make_maker(layout, settings, domain, domain_root, prefixes, passphrase, now)
-        operator = _make_operator(layout, settings, domain, domain_root, passphrase, now)
-        entries.append(Entry(Event.INIT, detail=f"{domain.value} authority {_key_id(operator.key)}"))
-    return entries
+class _Works:
+    """Makes the CAs of all domains, each once."""
+
+    def __init__(
+        self, layout: Layout, settings: Settings, prefixes: Sequence[Prefix], passphrase: bytes, now: int
+    ) -> None:
+        self._layout = layout
+        self._settings = settings
+        self._prefixes = prefixes
+        self._passphrase = passphrase
+        self._now = now
+        self._owner = pki.Owner(settings.organisation, settings.country)
+        self._labels: dict[str, list[str]] = {}
+        self._below: dict[str, int] = {}
+        self._made: dict[str, Ca] = {}
+        for domain in settings.domains:
+            labels, lines = Labels.of(domain), settings.lines(domain)
+            for line, listed in ((lines.maker, labels.maker), (lines.operator, labels.operator)):
+                for depth, ca in enumerate(reversed(line)):
+                    known = self._labels.setdefault(ca.name, [])
+                    known += [label for label in listed if label not in known]
+                    self._below[ca.name] = max(depth, self._below.get(ca.name, 0))
+
+    def make(self, domain: Domain) -> list[Entry]:
+        """Make one domain's authority and its maker; return what the audit log says of them."""
+        lines = self._settings.lines(domain)
+        entries: list[Entry] = []
+        for line in (lines.maker, lines.operator):
+            above: Ca | None = None
+            for profile in line:
+                ca = self._made.get(profile.name)
+                if ca is None:
+                    ca = self._made[profile.name] = self._make(profile, above, line)
+                    if above is None:
+                        entries.append(Entry(Event.INIT, detail=f"{profile.name} {_key_id(ca.key)}"))
+                above = ca
+        operator = self._made[lines.operator[-1].name]
+        self._install_maker(domain, self._made[lines.maker[-1].name])
+        install_operator(
+            self._layout, self._settings, domain, operator, passphrase=self._passphrase, now=self._now
+        )
+        return [*entries, Entry(Event.INIT, detail=f"{domain.value} authority {_key_id(operator.key)}")]
+
+    def _make(self, profile: CaProfile, above: Ca | None, line: Sequence[CaProfile]) -> Ca:
+        is_issuing = profile is line[-1]
+        labels = self._labels[profile.name]
+        ca = pki.make_ca(
+            profile,
+            self._owner,
+            above,
+            labels=labels,
+            prefixes=_prefixes_of(labels, self._prefixes) if is_issuing else (),
+            path_length=self._below[profile.name],
+            pointers=None if above is None else self._settings.pointers(above.profile.name),
+            now=self._now,
+        )
+        publish(self._layout, profile.name, ca.certificate)
+        if not is_issuing:
+            self._save_key(self._layout.roots / f"{profile.name}.key", ca.key)
+        return ca
+
+    def _install_maker(self, domain: Domain, maker: Ca) -> None:
+        folder = self._layout.maker(domain)
+        folder.mkdir(parents=True, mode=0o700)
+        self._save_key(folder / "ca.key", maker.key)
+        voucher = generate()
+        assert isinstance(voucher, ec.EllipticCurvePrivateKey)
+        self._save_key(folder / "voucher.key", voucher)
+        spki = voucher.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        (folder / "voucher-key.der").write_bytes(spki)
+
+    def _save_key(self, path: Path, key: ec.EllipticCurvePrivateKey) -> None:
+        save_private_key(path, key, self._passphrase)
 
 
-def _make_maker(
-    layout: Layout,
-    settings: Settings,
-    domain: Domain,
-    issuer: _Ca,
-    prefixes: Sequence[Prefix],
-    passphrase: bytes,
-    now: int,
+def install_operator(
+    layout: Layout, settings: Settings, domain: Domain, operator: Ca, *, passphrase: bytes, now: int
 ) -> None:
-    name = f"{operator_name(settings.organisation, domain)} maker"
-    labels = Labels.of(domain).maker
-    maker = _ca(name, issuer, labels, 0, now, CA_LIFE, _prefixes_of(labels, prefixes))
-    folder = layout.maker(domain)
+    """Put an operator CA and a new registration key of its in their places, over none."""
+    folder = layout.operator(domain)
     folder.mkdir(parents=True, mode=0o700)
-    _save_key(folder / "ca.key", maker.key, passphrase)
-    _save_certificate(folder / "ca.pem", maker.certificate)
-    _publish(layout, f"{domain.value}-maker", maker.certificate)
-    voucher = generate()
-    assert isinstance(voucher, ec.EllipticCurvePrivateKey)
-    _save_key(folder / "voucher.key", voucher, passphrase)
-    spki = voucher.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    (folder / "voucher-key.der").write_bytes(spki)
+    save_private_key(folder / "ca.key", operator.key, passphrase)
+    name = operator.profile.common_name.format(organisation=settings.organisation)
+    registration = pki.make_registration(operator, name, now=now, life=operator.profile.validity)
+    save_private_key(folder / "registration.key", registration.key, passphrase)
+    publish(layout, f"{domain.value}-registration", registration.certificate)
 
 
 def _prefixes_of(labels: Sequence[str], prefixes: Sequence[Prefix]) -> list[Prefix]:
-    """Return the prefixes of a maker of these labels: of each name space those given, or the default."""
+    """Return the prefixes of a maker of these labels: of each name space those given, or the default.
+
+    Operators give no names, and are not restricted.
+    """
     found: list[Prefix] = []
-    for naming in dict.fromkeys(profile_of(label).naming for label in labels):
+    tier_1 = [profile_of(label) for label in labels if profile_of(label).tier is Tier.BOOTSTRAPPING]
+    for naming in dict.fromkeys(profile.naming for profile in tier_1):
         space = name_space(naming)
         if space is not None:
             given = [prefix for prefix in prefixes if prefix.space is space]
@@ -204,105 +246,16 @@ def _prefixes_of(labels: Sequence[str], prefixes: Sequence[Prefix]) -> list[Pref
     return list(dict.fromkeys(found))
 
 
-def _make_operator(
-    layout: Layout, settings: Settings, domain: Domain, issuer: _Ca, passphrase: bytes, now: int
-) -> _Ca:
-    name = operator_name(settings.organisation, domain)
-    operator = _ca(name, issuer, Labels.of(domain).operator, 0, now, CA_LIFE)
-    folder = layout.operator(domain)
-    folder.mkdir(parents=True, mode=0o700)
-    _save_key(folder / "ca.key", operator.key, passphrase)
-    _save_certificate(folder / "ca.pem", operator.certificate)
-    _publish(layout, f"{domain.value}-operator", operator.certificate)
-    key = ec.generate_private_key(ec.SECP256R1())
-    registration = (
-        _builder(f"{name} registration", operator, key.public_key(), now, CA_LIFE)
-        .add_extension(_usage(digital_signature=True), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([CMC_RA]), critical=False)
-        .sign(operator.key, hashes.SHA256())
-    )
-    _save_key(folder / "registration.key", key, passphrase)
-    _save_certificate(folder / "registration.pem", registration)
-    _publish(layout, f"{domain.value}-registration", registration)
-    return operator
-
-
-def _ca(
-    name: str,
-    issuer: _Ca | None,
-    labels: Sequence[str],
-    path_length: int,
-    now: int,
-    life: int,
-    prefixes: Sequence[Prefix] = (),
-) -> _Ca:
-    key = ec.generate_private_key(ec.SECP256R1())
-    listed = [policy_oid(label) for label in labels] + [prefix.policy_oid for prefix in prefixes]
-    policies = [x509.PolicyInformation(x509.ObjectIdentifier(oid), None) for oid in listed]
-    certificate = (
-        _builder(name, issuer, key.public_key(), now, life)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
-        .add_extension(_usage(key_cert_sign=True, crl_sign=True), critical=True)
-        .add_extension(x509.CertificatePolicies(policies), critical=False)
-        .sign(key if issuer is None else issuer.key, hashes.SHA256())
-    )
-    return _Ca(key, certificate)
-
-
-def _builder(
-    name: str, issuer: _Ca | None, key: ec.EllipticCurvePublicKey, now: int, life: int
-) -> x509.CertificateBuilder:
-    subject = _name(name)
-    start = dt.datetime.fromtimestamp(now - BACKDATE, dt.UTC)
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject if issuer is None else issuer.certificate.subject)
-        .public_key(key)
-        .serial_number(int.from_bytes(new_serial(), "big"))
-        .not_valid_before(start)
-        .not_valid_after(start + dt.timedelta(seconds=life))
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
-    )
-    if issuer is None:
-        return builder
-    authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.key.public_key())
-    return builder.add_extension(authority, critical=False)
-
-
-def _name(common_name: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
-
-
-def _usage(
-    *, digital_signature: bool = False, key_cert_sign: bool = False, crl_sign: bool = False
-) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=digital_signature,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=key_cert_sign,
-        crl_sign=crl_sign,
-        encipher_only=False,
-        decipher_only=False,
-    )
-
-
 def _key_id(key: ec.EllipticCurvePrivateKey) -> str:
     return key_identifier(key.public_key()).hex()
-
-
-def _save_key(path: Path, key: ec.EllipticCurvePrivateKey, passphrase: bytes) -> None:
-    save_private_key(path, key, passphrase)
 
 
 def _save_certificate(path: Path, certificate: x509.Certificate) -> None:
     path.write_bytes(certificate.public_bytes(Encoding.PEM))
 
 
-def _publish(layout: Layout, name: str, certificate: x509.Certificate) -> None:
-    _save_certificate(layout.certificates / f"{name}.pem", certificate)
+def publish(layout: Layout, name: str, certificate: x509.Certificate) -> None:
+    """Put a certificate where the public ones are, in both forms."""
+    _save_certificate(layout.certificate(name), certificate)
     encoded = c509.from_der(certificate.public_bytes(Encoding.DER)).encoded
     (layout.certificates / f"{name}.c509").write_bytes(encoded)

@@ -21,7 +21,7 @@ from protocol.exchange.facts import CertificateState
 from protocol.exchange.request import RevocationReason
 from protocol.labels import Domain, Tier
 from protocol.path import Authority, check_name, verify_leaf
-from protocol.profiles import PROFILES, profile_of
+from protocol.profiles import PROFILES, profile_of, services_of
 from protocol.validity import Clock
 from protocol.voucher import AUTHORITY_BYTES
 
@@ -38,12 +38,13 @@ class NewDevice:
     """A device as its maker announces it."""
 
     name: str
-    domain: Domain
+    label: str
+    """Of its tier 1 certificate."""
     maker: bytes
     """Key identifier of the manufacturer CA, 32 bytes."""
     client_id: str
     entitled: tuple[str, ...]
-    """Over-the-air labels of its domain."""
+    """Labels that its tier 1 certificate opens, directly or not."""
     certificate: bytes | None
     """Its tier 1 certificate, C509; None if it will send it itself once."""
     epoch: int = 0
@@ -145,7 +146,7 @@ def register_devices(
         How many were entered.
 
     Raises:
-        InventoryError: One of them cannot be: a name or key that is known, labels of another domain, a
+        InventoryError: One of them cannot be: a name or key that is known, labels that it cannot have, a
             certificate that is not its own or not its maker's, a name that is not its maker's to give.
     """
     by_key = {maker.key_id: maker for maker in makers}
@@ -164,7 +165,8 @@ def register_devices(
                 {
                     "id": device_id,
                     "name": device.name,
-                    "domain": device.domain.value,
+                    "domain": profile_of(device.label).domain.value,
+                    "label": device.label,
                     "maker": device.maker,
                     "client_id": device.client_id,
                     "epoch": device.epoch,
@@ -173,16 +175,16 @@ def register_devices(
                 }
             )
             serial: bytes | None = None
-            label: str | None = None
             if certificate is not None:
                 number += 1
-                serial, label = certificate.serial, bootstrap_label(device.domain)
+                serial = certificate.serial
                 try:
-                    key, row = bootstrap_rows(number, device_id, device.maker, label, certificate, now)
+                    key, row = bootstrap_rows(number, device_id, device.maker, device.label, certificate, now)
                 except (RequestRejected, MalformedMessage) as error:
                     raise InventoryError(f"{device.name}: {error}") from None
                 keys.append(key)
                 bootstraps.append(row)
+            label = None if serial is None else device.label
             writing.note(Entry(Event.REGISTER, device.client_id, device.name, label, serial))
         try:
             for statement, values in (
@@ -218,27 +220,21 @@ def _is_known(device: NewDevice, known: dict[str, tuple[str, bytes, bytes | None
     return True
 
 
-def bootstrap_label(domain: Domain) -> str:
-    """Return the label of the domain's tier 1 certificates."""
-    for label, profile in PROFILES.items():
-        if profile.domain is domain and profile.tier is Tier.BOOTSTRAPPING:
-            return label
-    raise InventoryError(f"no tier 1 label in {domain.value}")
-
-
 def _check(device: NewDevice, makers: Mapping[bytes, Authority]) -> c509.Certificate | None:
     if len(device.maker) != AUTHORITY_BYTES:
         raise InventoryError(f"{device.name}: a maker is named by {AUTHORITY_BYTES} bytes")
     maker = makers.get(device.maker)
     if maker is None:
         raise InventoryError(f"{device.name}: nobody knows its maker, {device.maker.hex()}")
+    profile = PROFILES.get(device.label)
+    if profile is None or profile.tier is not Tier.BOOTSTRAPPING:
+        raise InventoryError(f"{device.name}: {device.label!r} is no tier 1 label")
+    services = services_of(device.label)
     for label in device.entitled:
-        profile = PROFILES.get(label)
-        if profile is None or not profile.is_over_the_air or profile.domain is not device.domain:
+        if label not in services:
             raise InventoryError(
-                f"{device.name}: {label!r} is no over-the-air label of {device.domain.value}"
+                f"{device.name}: {device.label} opens no {label!r}, but {', '.join(services)}"
             )
-    profile = profile_of(bootstrap_label(device.domain))
     try:
         check_name(profile.naming.check(device.name), maker, profile)
         if device.certificate is None:

@@ -1,9 +1,9 @@
 """Where things are in an authority's directory, and its settings file.
 
 trillium.toml            settings
-roots/                   scheme root and domain roots; not here while the authority serves
-makers/<domain>/         manufacturer CA (ca.key, ca.pem), voucher key (voucher.key, voucher-key.der)
-operators/<domain>/      operator CA (ca.key, ca.pem), registration key (registration.key, registration.pem)
+roots/                   keys of the CAs that issue no end entities; not here while the authority serves
+makers/<domain>/         key of the manufacturer CA (ca.key), voucher key (voucher.key, voucher-key.der)
+operators/<domain>/      keys of the operator CA (ca.key) and of registration (registration.key)
 certificates/            public certificates, each as .pem and .c509
 store.sqlite             the store
 audit-head.cose          the signed head of the audit log
@@ -20,24 +20,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from protocol.end_entity import Pointers
 from protocol.labels import Domain
+from protocol.profiles.authorities import MAX_SUB_CAS, Lines, lines_of
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Version of this layout."""
 ORGANISATION: Final = re.compile(r"[0-9A-Za-z]{1,5}")
 """Short, because every certificate carries it: an issuer's name has at most 7 characters."""
-_LETTERS: Final = {
-    Domain.METERING: "M",
-    Domain.METERING2: "M2",
-    Domain.SMKI: "S",
-    Domain.EV_MO: "MO",
-    Domain.EV_CPO: "CPO",
-    Domain.EV_CPS: "CPS",
-    Domain.EV20_MO: "MO20",
-    Domain.EV20_CPO: "CPO20",
-    Domain.EV20_CPS: "CPS20",
-    Domain.ITS: "I",
-}
+COUNTRY: Final = re.compile(r"[A-Z]{2}")
+URL: Final = re.compile(r"http://[0-9A-Za-z.:\[\]-]{1,60}(/[0-9A-Za-z._~/-]{0,60})?")
+"""Where revocation is published; part of EV certificates, whose size is limited."""
 
 
 class BadDirectory(Exception):
@@ -84,6 +77,10 @@ class Layout:
         """Folder of the domain's manufacturer CA."""
         return self.directory / "makers" / domain.value
 
+    def certificate(self, ca: str) -> Path:
+        """Public certificate of the CA of this name, PEM."""
+        return self.certificates / f"{ca}.pem"
+
     def operator(self, domain: Domain) -> Path:
         """Folder of the domain's operator CA."""
         return self.directory / "operators" / domain.value
@@ -91,11 +88,6 @@ class Layout:
     def crl(self, domain: Domain) -> Path:
         """The domain's revocation list."""
         return self.directory / "crl" / f"{domain.value}.crl"
-
-
-def operator_name(organisation: str, domain: Domain) -> str:
-    """Return the common name of a domain's operator CA, at most 7 characters."""
-    return f"{organisation}-{_LETTERS[domain]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +98,31 @@ class Settings:
     domains: tuple[Domain, ...]
     roots: str
     """Where the root keys were put; relative to the directory, or absolute."""
+    country: str = "ZZ"
+    """Two letters in subjects that have a country; ZZ is nobody's."""
+    sub_cas: int = 2
+    """CAs between root and end entity in EV charging, 0 to 3."""
+    url: str = "http://pki.invalid"
+    """Where certificates say that revocation is published, without a slash at the end."""
+
+    def lines(self, domain: Domain) -> Lines:
+        """Return the CAs of a domain."""
+        return lines_of(domain, self.sub_cas)
+
+    def pointers(self, ca: str) -> Pointers:
+        """Return where the revocations of the CA of this name are published."""
+        return Pointers(f"{self.url}/ocsp", f"{self.url}/crl/{ca}.crl")
+
+    @property
+    def offline(self) -> tuple[str, ...]:
+        """Names of the CAs whose keys are kept away: all that issue no end entities."""
+        names = {
+            ca.name: None
+            for domain in self.domains
+            for line in (self.lines(domain).maker, self.lines(domain).operator)
+            for ca in line[:-1]
+        }
+        return tuple(names)
 
     def encode(self) -> bytes:
         """Return the file."""
@@ -116,6 +133,11 @@ class Settings:
             f"domains = {json.dumps([domain.value for domain in self.domains])}",
             "# The root keys were put here. `trillium serve` refuses to start while it can read them.",
             f"roots = {json.dumps(self.roots)}",
+            f"country = {json.dumps(self.country)}",
+            "# CAs between root and end entity in EV charging.",
+            f"sub_cas = {self.sub_cas}",
+            "# Certificates say that revocation is published here.",
+            f"url = {json.dumps(self.url)}",
             "",
         ]
         return "\n".join(lines).encode()
@@ -140,8 +162,12 @@ def read_settings(directory: Path) -> Settings:
             "organisation": str(organisation),
             "domains": list(names),
             "roots": str(roots),
-        } if format_version == FORMAT and set(names) <= set(Domain):
-            return Settings(organisation, tuple(Domain(name) for name in names), roots)
+            "country": str(country),
+            "sub_cas": int(sub_cas),
+            "url": str(url),
+        } if format_version == FORMAT and set(names) <= set(Domain) and 0 <= sub_cas <= MAX_SUB_CAS:
+            domains = tuple(Domain(name) for name in names)
+            return Settings(organisation, domains, roots, country, sub_cas, url)
         case _:
             raise BadDirectory(f"{path}: not the settings of this version")
 
@@ -151,7 +177,7 @@ def readable_roots(directory: Path, settings: Settings) -> Path | None:
     folders: Sequence[Path] = (Layout(directory).roots, directory / settings.roots)
     for folder in folders:
         # By name too: a folder that cannot be listed may still let files be opened.
-        keys = {folder / "root.key", *(folder / f"{domain.value}.key" for domain in settings.domains)}
+        keys = {folder / f"{name}.key" for name in settings.offline}
         with suppress(OSError):
             keys |= set(folder.glob("*.key"))
         for key in keys:

@@ -11,7 +11,7 @@ from typing import Final, Self
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from agents.authority.domain import read_certificate
+from agents.authority.domain import read_certificate, read_line
 from agents.authority.intents import new_serial
 from agents.authority.inventory import NewDevice, register_devices
 from agents.authority.issuer import Issuer, ToBeIssued
@@ -20,11 +20,11 @@ from agents.authority.store import Store
 from agents.factory.maker import MadeDevice
 from agents.keys import SoftwareSigner, load_private_key
 from protocol import c509
-from protocol.cose import Algorithm, PublicKey
+from protocol.cose import PublicKey
 from protocol.errors import EnrollmentError
 from protocol.labels import Domain
 from protocol.path import Authority, check_name, verification_key, verify_authority
-from protocol.profiles import Profile, over_the_air
+from protocol.profiles import Profile, services_of
 from protocol.signing import Signer
 from protocol.validity import Clock
 from protocol.voucher import Voucher, key_identifier
@@ -47,31 +47,34 @@ class MakerIssuer:
     def __init__(
         self, directory: Path, domain: Domain, passphrase: bytes, *, clock: Callable[[], float] = time.time
     ) -> None:
-        if domain not in read_settings(directory).domains:
-            raise BadDirectory(f"{directory}: has no domain {domain.value}")
+        settings = read_settings(directory)
+        if domain not in settings.domains:
+            known = ", ".join(one.value for one in settings.domains)
+            raise BadDirectory(f"{directory}: has no domain {domain.value}, but {known}")
+        lines = settings.lines(domain)
         layout = Layout(directory)
         folder = layout.maker(domain)
         try:
             key = load_private_key(folder / "ca.key", passphrase)
             voucher_key = load_private_key(folder / "voucher.key", passphrase)
-            certificate = read_certificate(folder / "ca.pem")
-            domain_root = read_certificate(layout.certificates / f"{domain.value}-root.pem")
-            operator = read_certificate(layout.certificates / f"{domain.value}-operator.pem")
-            root = read_certificate(layout.certificates / "root.pem")
-            public_key = verification_key(certificate)
+            above, path = read_line(layout, lines.maker)
+            root, operator = read_line(layout, lines.operator)
+            roots = {settings.lines(one).root.name: None for one in (domain, *settings.domains)}
+            public_key = verification_key(path[0])
             # Of its time, those judge who are shown its certificates.
-            authority = verify_authority(
-                (certificate, domain_root), root=root, authority=None, clock=Clock(None)
-            )
-            owner = key_identifier(verification_key(operator))
+            authority = verify_authority(path, root=above, authority=None, clock=Clock(None))
+            owner = key_identifier(verification_key(operator[0]))
+            self.anchors: Final = tuple(read_certificate(layout.certificate(name)) for name in roots)
+            """Roots that a device's TLS trusts: its own first, then those of the other domains, under one of
+            which the broker's certificate is."""
         except (OSError, ValueError, EnrollmentError) as error:
             raise BadDirectory(f"{domain.value} maker: {error}") from None
         if not isinstance(key, ec.EllipticCurvePrivateKey) or public_key != key.public_key():
             raise BadDirectory(f"{domain.value} maker: the CA key and its certificate do not match")
         self.domain: Final = domain
         self.root: Final = root
-        """The scheme root, pinned in every device."""
-        self.path: Final[Sequence[c509.Certificate]] = (certificate, domain_root)
+        """The operator's root, pinned in every device."""
+        self.path: Final[Sequence[c509.Certificate]] = path
         """The CA that issues tier 1 certificates, then those above it, without the root."""
         self.authority: Final[Authority] = authority
         """The CA with what its path permits: labels, and prefixes of names."""
@@ -83,7 +86,7 @@ class MakerIssuer:
         self.voucher_key: PublicKey = voucher_key.public_key()
         """Pinned in every device."""
         self._voucher_key_id = key_identifier(self.voucher_key)
-        self._issuer = Issuer(key, certificate)
+        self._issuer = Issuer(key, path[0], settings.pointers(lines.maker[-1].name))
         self._clock = clock
         self._store = Store(layout.store)
 
@@ -108,19 +111,20 @@ class MakerIssuer:
         Args:
             profile: Of a tier 1 label of this maker's domain.
             name: The device's.
-            public_key: SEC1 point, P-256; an uncompressed one saves some time.
+            public_key: SEC1 point on the profile's curve; an uncompressed one saves some time.
 
         Raises:
             RequestRejected: A name that the profile does not take, or that is another maker's to give.
         """
         check_name(profile.naming.check(name), self.authority, profile)
+        now = int(self._clock())
         order = ToBeIssued(
             profile,
             new_serial(),
             name,
-            int(self._clock()) - profile.backdate,
-            None,
-            Algorithm.ES256,
+            now - profile.backdate,
+            None if profile.validity is None else min(now + profile.validity, self._issuer.not_after),
+            profile.algorithms[0],
             public_key,
         )
         return c509.decode_certificate(self._issuer.issue(order))
@@ -130,23 +134,22 @@ class MakerIssuer:
         return Voucher.issue(self.voucher_signer, self._voucher_key_id, name, self.owner, epoch).encoded
 
     def register(self, devices: Sequence[MadeDevice]) -> None:
-        """Enter devices into the inventory, entitled to every label of the domain; all or none.
+        """Enter devices into the inventory, entitled to every label that theirs opens; all or none.
 
         The same ones again change nothing.
 
         Raises:
             InventoryError: A name is taken by another device, or another maker's to give.
         """
-        entitled = over_the_air(self.domain)
         register_devices(
             self._store,
             [
                 NewDevice(
                     device.name,
-                    self.domain,
+                    device.label,
                     self.key_id,
                     device.client_id,
-                    entitled,
+                    services_of(device.label),
                     device.certificate.encoded,
                 )
                 for device in devices

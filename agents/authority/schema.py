@@ -50,6 +50,7 @@ DEVICES: Final = Table(
     Column("id", Integer, primary_key=True),
     Column("name", Text, nullable=False),
     Column("domain", Text, nullable=False),
+    Column("label", Text, nullable=False),  # of tier 1
     Column("maker", LargeBinary(32), nullable=False),
     Column("client_id", Text, nullable=False, unique=True),
     Column("epoch", Integer, nullable=False),

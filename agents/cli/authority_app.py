@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
     app.command()(factory)
 
 
-def init(
+def init(  # noqa: PLR0913, PLR0917 (a command has as many options)
     directory: Directory,
     roots: Annotated[
         Path | None, typer.Option("--roots", metavar="FOLDER", help="For the root keys; default: DIR/roots.")
@@ -38,6 +38,29 @@ def init(
             "--oui", metavar="HH-HH-HH", help="OUI of the gateways' maker; repeatable.  [default: 02-54-52]"
         ),
     ] = None,
+    wmi: Annotated[
+        list[str] | None,
+        typer.Option("--wmi", metavar="ABC", help="WMI of the cars' maker; repeatable.  [default: TRL]"),
+    ] = None,
+    domain: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--domain",
+            metavar="NAME",
+            help="metering, metering2, smki, its, ev-mo, ev-cpo, ev-cps, ev20-…; ev and all name several;"
+            " repeatable.  [default: metering and its]",
+        ),
+    ] = None,
+    country: Annotated[
+        str, typer.Option("--country", metavar="XX", help="In the names of EV charging.")
+    ] = "ZZ",
+    sub_cas: Annotated[
+        int, typer.Option("--sub-cas", metavar="0-3", help="CAs between root and end entity in EV charging.")
+    ] = 2,
+    url: Annotated[
+        str,
+        typer.Option("--url", metavar="URL", help="Where EV certificates say that revocation is published."),
+    ] = "http://pki.invalid",
     passphrase_file: PassphraseFile = None,
     as_json: Json = False,
 ) -> None:
@@ -51,7 +74,12 @@ def init(
     init_command.run(
         directory,
         roots=roots,
+        domains=domain or (),
         organisation=organisation,
+        country=country,
+        sub_cas=sub_cas,
+        url=url,
+        wmis=wmi or (),
         flags=flag or (),
         ouis=oui or (),
         passphrase_file=passphrase_file,

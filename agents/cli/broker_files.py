@@ -26,10 +26,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from agents.authority import Layout
+from agents.authority import Layout, Settings
 from agents.cli.failure import REFUSED, Failure
 from agents.keys import load_private_key, save_private_key, write_atomically
 from protocol.labels import Domain
+from protocol.profiles.authorities import CaProfile
 
 LIFE: Final = dt.timedelta(days=397)
 """What TLS clients put up with."""
@@ -50,33 +51,37 @@ class BrokerFiles:
 
     Args:
         directory: The authority's.
-        domains: Its domains.
+        settings: Its own.
     """
 
-    def __init__(self, directory: Path, domains: Sequence[Domain]) -> None:
+    def __init__(self, directory: Path, settings: Settings) -> None:
         self._layout = Layout(directory)
-        self._domains = domains
+        self._settings = settings
+        self._domains = settings.domains
         self._folder = directory / "broker"
 
     @property
     def root(self) -> Path:
-        """The scheme root, PEM."""
-        return self._layout.certificates / "root.pem"
+        """The root above the certificate that a broker shows, PEM."""
+        return self._layout.certificate(self._settings.lines(self._domains[0]).root.name)
 
     def device_cas(self) -> str:
         """Return the CAs that issue devices' certificates, PEM, without those above them."""
         return "".join(
-            (self._layout.certificates / f"{domain.value}-{who}.pem").read_text()
+            self._layout.certificate(f"{domain.value}-{who}").read_text()
             for domain in self._domains
             for who in ("maker", "operator")
         )
 
     def device_anchors(self) -> bytes:
         """Return the same with everything up to the root, for brokers that want whole chains."""
-        above = "".join(
-            (self._layout.certificates / f"{domain.value}-root.pem").read_text() for domain in self._domains
-        )
-        return (self.device_cas() + above + self.root.read_text()).encode()
+        names = {ca.name: None for domain in self._domains for ca in self._above(domain)}
+        above = "".join(self._layout.certificate(name).read_text() for name in names)
+        return (self.device_cas() + above).encode()
+
+    def _above(self, domain: Domain) -> tuple[CaProfile, ...]:
+        lines = self._settings.lines(domain)
+        return (*reversed(lines.maker[:-1]), *reversed(lines.operator[:-1]))
 
     def server(self, names: Sequence[str], passphrase: bytes) -> tuple[Path, Path]:
         """Return certificate chain and key that the broker shows.
@@ -92,7 +97,7 @@ class BrokerFiles:
         operator = self._layout.operator(domain)
         wanted = {*ALWAYS, *names, socket.gethostname()} - {"0.0.0.0", "::", ""}  # noqa: S104 (left out, not bound)
         chain, key = self._folder / "server.pem", self._folder / "server.key"
-        issuer = _certificate(operator / "ca.pem")
+        issuer = _certificate(self._layout.certificate(f"{domain.value}-operator"))
         if not _is_good(chain, key, issuer, wanted):
             builder, own = _builder(min(wanted), issuer.subject, LIFE)
             builder = (
@@ -101,8 +106,9 @@ class BrokerFiles:
                 .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
             )
             certificate = _sign(builder, _key(operator / "ca.key", passphrase), issuer)
-            above = (self._layout.certificates / f"{domain.value}-root.pem").read_bytes()
-            self._save("server", own, passphrase, _pem(certificate) + _pem(issuer) + above)
+            line = self._settings.lines(domain).operator
+            above = [self._layout.certificate(ca.name).read_bytes() for ca in reversed(line[1:-1])]
+            self._save("server", own, passphrase, _pem(certificate) + _pem(issuer) + b"".join(above))
         return chain, key
 
     def service(self, passphrase: bytes) -> tuple[Path, Path]:

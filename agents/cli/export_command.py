@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -27,6 +26,7 @@ from agents.authority import (
     show_device,
 )
 from agents.authority import open_store as open_authority_store
+from agents.authority.pki import HASHES
 from agents.cli.addresses import Address, as_text
 from agents.cli.broker_files import SERVICE, BrokerFiles
 from agents.cli.failure import REFUSED, Failure
@@ -62,7 +62,7 @@ def mosquitto(
     try:
         settings = read_settings(directory)
         passphrase = passphrase_from(passphrase_file)
-        files = BrokerFiles(directory, settings.domains)
+        files = BrokerFiles(directory, settings)
         chain, key = files.server((devices_at[0], *tls_names), passphrase)
         files.service(passphrase)
         with open_authority_store(directory) as store:
@@ -131,8 +131,9 @@ def _crls(directory: Path, domain: Domain, devices: list[DeviceDetail], passphra
     """
     layout = Layout(directory)
     found: list[bytes] = []
-    for folder in (layout.maker(domain), layout.operator(domain)):
-        issuer = x509.load_pem_x509_certificate((folder / "ca.pem").read_bytes())
+    for folder, name in ((layout.maker(domain), "maker"), (layout.operator(domain), "operator")):
+        pem = layout.certificate(f"{domain.value}-{name}").read_bytes()
+        issuer = x509.load_pem_x509_certificate(pem)
         key = load_private_key(folder / "ca.key", passphrase)
         if not isinstance(key, ec.EllipticCurvePrivateKey):
             raise BadDirectory(f"{folder / 'ca.key'}: a key of another kind than is used here")
@@ -168,4 +169,4 @@ def _crl(issuer: x509.Name, key: ec.EllipticCurvePrivateKey, ended: list[tuple[i
         revoked_certificates=entries,
     )
     signed = builder.add_extension(x509.CRLNumber(int(now.timestamp())), critical=False)
-    return signed.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
+    return signed.sign(key, HASHES[key.curve.name]).public_bytes(Encoding.PEM)

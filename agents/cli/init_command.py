@@ -5,19 +5,42 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from agents.authority import BadDirectory, Layout, initialise, read_settings
-from agents.authority.layout import operator_name
-from agents.cli.failure import REFUSED, Failure
+from agents.cli.failure import REFUSED, USAGE, Failure
 from agents.cli.output import console, facts, print_json
 from agents.cli.passphrase import passphrase_from
 from agents.cli.prefixes import parse_prefix
+from protocol.labels import Domain
 from protocol.profiles import NameSpace
 
 
-def run(
+def parse_domains(words: Sequence[str]) -> tuple[Domain, ...]:
+    """Return the domains that people name: each by its own name, or a whole industry, or all.
+
+    Raises:
+        Failure: There is no such domain.
+    """
+    found: dict[Domain, None] = {}
+    for word in words:
+        named = [one for one in Domain if word in (one.value, one.industry.value, "all")]
+        if not named:
+            known = ", ".join([*Domain, "ev", "all"])
+            raise Failure(f"--domain {word}: no such domain; there are {known}", USAGE)
+        # METERING names an industry and one domain of it: people mean the domain.
+        exact = [one for one in named if one.value == word]
+        found |= dict.fromkeys(exact or named)
+    return tuple(found) or (Domain.METERING, Domain.ITS)
+
+
+def run(  # noqa: PLR0913 (a command has as many options)
     directory: Path,
     *,
     roots: Path | None,
+    domains: Sequence[str],
     organisation: str,
+    country: str,
+    sub_cas: int,
+    url: str,
+    wmis: Sequence[str],
     flags: Sequence[str],
     ouis: Sequence[str],
     passphrase_file: Path | None,
@@ -30,6 +53,8 @@ def run(
     """
     prefixes = [parse_prefix(NameSpace.FLAG, text, "--flag") for text in flags]
     prefixes += [parse_prefix(NameSpace.OUI, text, "--oui") for text in ouis]
+    prefixes += [parse_prefix(NameSpace.WMI, text, "--wmi") for text in wmis]
+    chosen = parse_domains(domains)
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         # Said before anybody types a passphrase.
         raise Failure(f"{directory}: is there already and not empty; nothing was changed", REFUSED)
@@ -40,7 +65,11 @@ def run(
             passphrase=passphrase,
             now=int(time.time()),
             roots=roots,
+            domains=chosen,
             organisation=organisation,
+            country=country,
+            sub_cas=sub_cas,
+            url=url,
             prefixes=prefixes,
         )
     except BadDirectory as error:
@@ -48,12 +77,16 @@ def run(
     settings = read_settings(directory)
     layout = Layout(directory)
     where = roots or layout.roots
+    anchors = [
+        layout.certificate(name)
+        for name in dict.fromkeys(settings.lines(domain).root.name for domain in settings.domains)
+    ]
     if as_json:
         print_json(
             {
                 "directory": str(directory),
                 "roots": str(where),
-                "root_certificate": str(layout.certificates / "root.pem"),
+                "root_certificates": [str(path) for path in anchors],
                 "domains": [domain.value for domain in settings.domains],
             }
         )
@@ -64,9 +97,15 @@ def run(
         facts(
             [
                 ("domains", ", ".join(domain.value for domain in settings.domains)),
-                ("issuers", ", ".join(operator_name(settings.organisation, one) for one in settings.domains)),
+                (
+                    "issuers",
+                    ", ".join(
+                        settings.lines(domain).operator[-1].common_name.format(organisation=organisation)
+                        for domain in settings.domains
+                    ),
+                ),
                 ("root keys", str(where)),
-                ("anchor", f"{layout.certificates / 'root.pem'} (and .c509)"),
+                ("anchors" if anchors[1:] else "anchor", ", ".join(map(str, anchors)) + " (and .c509)"),
             ]
         ),
         soft_wrap=True,

@@ -212,7 +212,7 @@ async def _embedded(
         tls: TlsListener | None = None
         doorkeeper = stack.enter_context(Doorkeeper(options.directory))
         if options.mqtts is not None:
-            files = BrokerFiles(options.directory, authority.settings.domains)
+            files = BrokerFiles(options.directory, authority.settings)
             host, port = options.mqtts
             certificate, key = await anyio.to_thread.run_sync(
                 files.server, (host, *options.tls_names), passphrase
@@ -253,7 +253,7 @@ def _external(options: Options, passphrase: bytes) -> BrokerAddress:
     if scheme == "mqtt":
         return BrokerAddress(options.broker, Version.V5)
     settings = read_settings(options.directory)
-    files = BrokerFiles(options.directory, settings.domains)
+    files = BrokerFiles(options.directory, settings)
     certificate, key = files.service(passphrase)
     try:
         context = ssl.create_default_context(cafile=str(options.broker_ca or files.root))

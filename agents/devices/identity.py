@@ -5,7 +5,7 @@
 | identity.json   | device, label, domain, client_id, maker (hex)                           |
 | bootstrap.key   | tier 1 private key, PEM PKCS#8, encrypted if the factory had a passphrase |
 | bootstrap.c509  | tier 1 certificate, type 3; bootstrap.pem is the same as X.509          |
-| root.c509       | the scheme's root; root.pem likewise                                    |
+| root.c509       | the root above its authority; root.pem: what its TLS trusts, that first |
 | voucher-key.der | the maker's public voucher key, SubjectPublicKeyInfo                    |
 | voucher.cose    | the first voucher, epoch 0                                              |
 | state/          | the key store (`agents.devices.keystore`)                               |

@@ -244,7 +244,7 @@ class _Line:
         self._path_pem = b"".join(_pem(certificate) for certificate in maker.path)
         self._common = {
             ROOT: maker.root.encoded,
-            ROOT_PEM: _pem(maker.root),
+            ROOT_PEM: b"".join(_pem(anchor) for anchor in maker.anchors),
             VOUCHER_KEY: maker.voucher_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
         }
 

@@ -27,7 +27,12 @@ class Maker(Protocol):
 
     @property
     def root(self) -> c509.Certificate:
-        """The scheme's root."""
+        """The root that devices pin."""
+        ...
+
+    @property
+    def anchors(self) -> Sequence[c509.Certificate]:
+        """Roots that a device's TLS trusts, its own first."""
         ...
 
     @property

@@ -132,7 +132,7 @@ def test_files_beside_the_store_are_for_their_owner_only(tmp_path: Path) -> None
         assert stat.S_IMODE((rig.directory / "lock").stat().st_mode) == 0o600
 
 
-@pytest.mark.parametrize("name", ["root.key", "metering.key", "its.key", "renamed.key"])
+@pytest.mark.parametrize("name", ["root.key", "metering-root.key", "its-root.key", "renamed.key"])
 def test_any_root_key_within_reach_is_noticed(tmp_path: Path, name: str) -> None:
     directory = tmp_path / "authority"
     initialise(directory, passphrase=PASSPHRASE, now=NOW, roots=tmp_path / "far")

@@ -13,10 +13,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from agents.authority import InventoryError, NewDevice, initialise, register_devices
+from agents.authority import InventoryError, NewDevice, initialise, read_settings, register_devices
 from agents.authority.domain import read_certificate
-from agents.authority.hierarchy import _Ca, _ca
 from agents.authority.issuer import Issuer, ToBeIssued
+from agents.authority.pki import Ca, Owner, make_ca
 from agents.cli.doorkeeper import Doorkeeper
 from agents.keys import SoftwareSigner, load_private_key
 from protocol import c509
@@ -28,7 +28,7 @@ from protocol.labels import Domain, Operation
 from protocol.path import Authority, verify_authority
 from protocol.ports import Inbound, Reply
 from protocol.problem import Problem
-from protocol.profiles import NameSpace, Prefix, over_the_air, profile_of
+from protocol.profiles import NameSpace, Prefix, profile_of, services_of
 from protocol.validity import Clock
 from tests.rig import PASSPHRASE, Rig, certificate_of, new_key, rig_in
 from tests.world import NOW
@@ -65,8 +65,8 @@ class Rogue:
     def announced(self, name: str, certificate: bytes | None = None) -> NewDevice:
         """Return a device as the rogue announces it."""
         key_id = self.authority.key_id
-        entitled = over_the_air(Domain.METERING)
-        return NewDevice(name, Domain.METERING, key_id, client_id(key_id, name), entitled, certificate)
+        entitled = services_of(BOOT)
+        return NewDevice(name, "meter-boot", key_id, client_id(key_id, name), entitled, certificate)
 
     def register(self, *devices: NewDevice) -> int:
         makers = (self.rig.makers[Domain.METERING].authority, self.authority)
@@ -78,12 +78,17 @@ def rogue(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     folder = tmp_path_factory.mktemp("rogue")
     directory, roots = folder / "authority", folder / "roots"
     initialise(directory, passphrase=PASSPHRASE, now=NOW, roots=roots)
-    key = load_private_key(roots / "metering.key", PASSPHRASE)
+    key = load_private_key(roots / "metering-root.key", PASSPHRASE)
     assert isinstance(key, ec.EllipticCurvePrivateKey)
     certificates = directory / "certificates"
-    above = _Ca(key, x509.load_pem_x509_certificate((certificates / "metering-root.pem").read_bytes()))
+    line = read_settings(directory).lines(Domain.METERING).maker
+    pem = (certificates / "metering-root.pem").read_bytes()
+    above = Ca(line[1], key, x509.load_pem_x509_certificate(pem))
     prefixes = [] if request.param is None else [Prefix(NameSpace.FLAG, request.param)]
-    made = _ca("Rogue", above, (BOOT,), 0, NOW, 10**8, prefixes)
+    profile = replace(line[2], common_name="Rogue")
+    made = make_ca(
+        profile, Owner("ROGUE", "ZZ"), above, labels=(BOOT,), prefixes=prefixes, path_length=0, now=NOW
+    )
     # It is known here as any maker is.
     (certificates / "metering-maker-rogue.pem").write_bytes(made.certificate.public_bytes(Encoding.PEM))
     path = [read_certificate(certificates / f"metering-{name}.pem") for name in ("maker-rogue", "root")]
@@ -124,15 +129,15 @@ def test_it_registers_no_device_of_ours(rogue: Rogue) -> None:
     assert rogue.rig.snapshot("audit") == before
 
 
-def test_the_brokers_door_knows_no_device_of_its_making(rogue: Rogue) -> None:
+async def test_the_brokers_door_knows_no_device_of_its_making(rogue: Rogue) -> None:
     """Under the domain root, so that TLS lets it in; and with a name of ours."""
     device = rogue.rig.enrolled()
     with Doorkeeper(rogue.rig.directory) as door:
         for name in (OUR_NAME, device.name):
             _, certificate = rogue.leaf(name)
-            assert door.identify(c509.decode_certificate(certificate).to_der()) is None
+            assert await door.identify([c509.decode_certificate(certificate).to_der()]) == [None]
         own = c509.decode_certificate(device.credentials[BOOT][1]).to_der()
-        identity = door.identify(own)
+        (identity,) = await door.identify([own])
         assert identity is not None
         assert identity.client_id == device.client_id
 

@@ -15,7 +15,7 @@ from protocol.errors import ProblemKind
 from protocol.labels import Domain, Operation
 from protocol.ports import Content, Inbound, Reply, SignedRefusal
 from protocol.problem import Problem
-from protocol.profiles import over_the_air
+from protocol.profiles import services_of
 from tests.rig import NOW, Rig, certificate_of, new_key, rig_in
 from tests.service.test_authority_refusals import P256_ORDER
 
@@ -83,8 +83,8 @@ def test_the_inventory_takes_one_encoding_only(rig: Rig) -> None:
     device = rig.device(is_registered=False)
     odd = uncompressed(device.credentials["meter-boot"][1])
     maker = rig.makers[Domain.METERING].authority
-    entitled = over_the_air(Domain.METERING)
-    new = NewDevice(device.name, Domain.METERING, maker.key_id, device.client_id, entitled, odd)
+    entitled = services_of("meter-boot")
+    new = NewDevice(device.name, "meter-boot", maker.key_id, device.client_id, entitled, odd)
     with pytest.raises(InventoryError, match="encoded in another way"):
         register_devices(rig.agent.store, [new], NOW, (maker,))
 

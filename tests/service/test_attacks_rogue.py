@@ -26,8 +26,9 @@ from agents.authority import (
     register_devices,
 )
 from agents.authority.domain import read_certificate
-from agents.authority.hierarchy import _Ca, _ca, _make_operator
+from agents.authority.hierarchy import Labels, install_operator, publish
 from agents.authority.issuer import Issuer, ToBeIssued
+from agents.authority.pki import Ca, Owner, make_ca
 from agents.devices.agent import Device, open_device
 from agents.factory import make_batch
 from agents.keys import SoftwareSigner, load_private_key
@@ -81,17 +82,24 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
         make_batch(maker, "meter-boot", 1, folder / "batch")
     shutil.copytree(folder / "ours", folder / "rogue")  # its inventory knows the device, too
     layout = Layout(folder / "rogue")
-    key = load_private_key(folder / "roots" / "metering.key", PASSPHRASE)
+    key = load_private_key(folder / "roots" / "metering-root.key", PASSPHRASE)
     assert isinstance(key, ec.EllipticCurvePrivateKey)
     pem = (layout.certificates / "metering-root.pem").read_bytes()
-    domain_root = _Ca(key, x509.load_pem_x509_certificate(pem))
+    settings = read_settings(folder / "rogue")
+    line = settings.lines(Domain.METERING).operator
+    owner = Owner(settings.organisation, settings.country)
+    domain_root = Ca(line[1], key, x509.load_pem_x509_certificate(pem))
     shutil.rmtree(layout.operator(Domain.METERING))
     layout.audit_head.unlink(missing_ok=True)
-    _make_operator(layout, read_settings(folder / "rogue"), Domain.METERING, domain_root, PASSPHRASE, NOW)
+    labels = Labels.of(Domain.METERING).operator
+    operator = make_ca(line[2], owner, domain_root, labels=labels, path_length=0, now=NOW)
+    publish(layout, "metering-operator", operator.certificate)
+    install_operator(layout, settings, Domain.METERING, operator, passphrase=PASSPHRASE, now=NOW)
     # A second maker that calls itself as ours does, and whose file comes first.
-    name = read_certificate(layout.certificates / "metering-maker.pem").subject.cn
-    assert name is not None
-    namesake = _ca(name, domain_root, ("meter-boot",), 0, NOW, 10**8)
+    made = settings.lines(Domain.METERING).maker[-1]
+    namesake = make_ca(made, owner, domain_root, labels=("meter-boot",), path_length=0, now=NOW)
+    name = read_certificate(layout.certificates / "metering-maker.pem").subject
+    assert c509.from_der(namesake.certificate.public_bytes(Encoding.DER)).subject == name
     pem = namesake.certificate.public_bytes(Encoding.PEM)
     (folder / "ours" / "certificates" / "metering-maker-a.pem").write_bytes(pem)
     shutil.rmtree(folder / "roots")
@@ -110,7 +118,7 @@ async def opened(template: Path, folder: Path) -> AsyncIterator[Scheme]:
         operator = Layout(folder / "rogue").operator(Domain.METERING)
         key = load_private_key(operator / "ca.key", PASSPHRASE)
         assert isinstance(key, ec.EllipticCurvePrivateKey)
-        certificate = read_certificate(operator / "ca.pem")
+        certificate = read_certificate(Layout(folder / "rogue").certificate("metering-operator"))
         assert certificate.subject == ours.authorities[Domain.METERING].issuer.certificate.subject
         yield Scheme(ours, rogue, folder / "ours", identity, key, certificate)
 
@@ -250,7 +258,7 @@ async def test_a_maker_of_the_same_name_keeps_no_device_of_the_other_out(
         with MakerIssuer(scheme.directory, Domain.METERING, PASSPHRASE, clock=lambda: NOW) as maker:
             certificate = maker.issue(profile_of("meter-boot"), name, key.public_key).encoded
             identifier = client_id(maker.key_id, name)
-            new = NewDevice(name, Domain.METERING, maker.key_id, identifier, (METER_DS,), None)
+            new = NewDevice(name, "meter-boot", maker.key_id, identifier, (METER_DS,), None)
             register_devices(scheme.ours.store, [new], NOW, (maker.authority,))
         payload = certification_request(c509.Name.common_name(name), new_key())
         door = Door(scheme.id_of(scheme.ours), METER_DS, Operation.SEN, 0)

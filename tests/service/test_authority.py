@@ -285,14 +285,14 @@ async def test_one_authority_serves_from_a_directory(tmp_path: Path) -> None:
         (lambda d: (d / "trillium.toml").unlink(), "not an authority's directory"),
         (lambda d: (d / "trillium.toml").write_text("format = 99\n"), "not the settings"),
         (lambda d: (d / "trillium.toml").write_text("format = \n"), "trillium.toml"),
-        (lambda d: (d / "operators/its/ca.pem").write_bytes(b"nonsense"), "its authority"),
+        (lambda d: (d / "certificates/its-operator.pem").write_bytes(b"nonsense"), "its authority"),
         (
             lambda d: shutil.copy(d / "operators/its/ca.key", d / "operators/metering/ca.key"),
             "do not match",
         ),
         (
             lambda d: shutil.copy(
-                d / "operators/its/registration.pem", d / "operators/metering/registration.pem"
+                d / "certificates/its-registration.pem", d / "certificates/metering-registration.pem"
             ),
             "another authority's",
         ),

@@ -23,7 +23,7 @@ from protocol.errors import RequestRejected
 from protocol.identity import client_id
 from protocol.labels import Domain
 from protocol.path import verify_authority, verify_leaf
-from protocol.profiles import labels_of_policies, over_the_air, prefixes_of_policies, profile_of
+from protocol.profiles import labels_of_policies, over_the_air, prefixes_of_policies, profile_of, services_of
 from protocol.validity import Clock
 from protocol.voucher import read_voucher
 from tests.rig import NOW, PASSPHRASE, fresh_directory, new_key
@@ -37,12 +37,11 @@ def test_a_new_authority_has_roots_makers_operators_and_a_store(tmp_path: Path) 
     directory = tmp_path / "deep" / "authority"
     initialise(directory, passphrase=PASSPHRASE, now=NOW, organisation="ACME")
     names = set(tree(directory))
-    assert {"trillium.toml", "store.sqlite", "roots/root.key", "roots/metering.key", "roots/its.key"} <= names
+    roots = {f"roots/{name}.key" for name in ("root", "metering-root", "its-root")}
+    assert {"trillium.toml", "store.sqlite", *roots} <= names
     for domain in ("metering", "its"):
-        assert {
-            f"makers/{domain}/{file}" for file in ("ca.key", "ca.pem", "voucher.key", "voucher-key.der")
-        } <= names
-        assert {f"operators/{domain}/{file}" for file in ("ca.key", "ca.pem", "registration.key")} <= names
+        assert {f"makers/{domain}/{file}" for file in ("ca.key", "voucher.key", "voucher-key.der")} <= names
+        assert {f"operators/{domain}/{file}" for file in ("ca.key", "registration.key")} <= names
     settings = read_settings(directory)
     assert settings.organisation == "ACME"
     assert settings.domains == (Domain.METERING, Domain.ITS)
@@ -182,7 +181,7 @@ def test_a_maker_issues_vouches_and_registers(tmp_path: Path, domain: Domain, na
         maker.register([made])
     with open_store(directory) as store:
         (listed,) = list_devices(store)
-    assert (listed.name, listed.current, listed.entitled) == (name, 1, over_the_air(domain))
+    assert (listed.name, listed.current, listed.entitled) == (name, 1, services_of(label))
 
 
 def test_a_maker_refuses_a_name_that_its_profile_does_not_take(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from protocol.exchange.request import RevocationReason
 from protocol.identity import client_id
 from protocol.labels import Domain, Operation
 from protocol.path import Authority
-from protocol.profiles import over_the_air, profile_of
+from protocol.profiles import profile_of, services_of
 from tests.rig import NOW, Device, Rig, certificate_of, new_key, rig_in
 
 FIELDS = (
@@ -51,7 +51,7 @@ def new_device(rig: Rig, name: str, domain: Domain = Domain.METERING) -> NewDevi
     boot = "meter-boot" if domain is Domain.METERING else "its-boot"
     certificate = maker.issue(profile_of(boot), name, new_key().public_key)
     return NewDevice(
-        name, domain, maker.key_id, client_id(maker.key_id, name), over_the_air(domain), certificate.encoded
+        name, boot, maker.key_id, client_id(maker.key_id, name), services_of(boot), certificate.encoded
     )
 
 
@@ -135,7 +135,7 @@ def test_devices_are_registered_listed_and_shown(rig: Rig) -> None:
     )
     assert [one.name for one in list_devices(rig.agent.store)] == names
     shown = show_device(rig.agent.store, names[7])
-    assert shown.entitled == over_the_air(Domain.METERING)
+    assert shown.entitled == services_of("meter-boot")
     assert [one.label for one in shown.certificates] == ["meter-boot"]
     assert show_device(rig.agent.store, shown.client_id) == shown
     events = [entry for entry in rig.events() if entry.event == "register"]
