@@ -41,7 +41,7 @@ def body_deviations(view: View, shape: Shape) -> Iterator[Deviation]:
 
 def _encoding(view: View, shape: Shape) -> Iterator[Deviation]:
     certificate = view.certificate
-    if view.der is None or certificate.type != c509.REENCODED or view.point is None:
+    if view.der is None or view.point is None:
         return
     if certificate.to_der() != view.der:
         yield shape.deviation(
@@ -61,7 +61,7 @@ def _key(view: View, shape: Shape) -> Iterator[Deviation]:
     if not view.is_key_good:
         yield shape.deviation(Rule.PUBLIC_KEY, "a point that is not on the curve", f"a key of {wanted}")
         return
-    if certificate.type == c509.REENCODED and view.point is not None and view.point[:1] in (b"\2", b"\3"):
+    if view.point is not None and view.point[:1] in (b"\2", b"\3"):
         yield shape.deviation(
             Rule.PUBLIC_KEY,
             "a compressed point, which relying parties need not read",

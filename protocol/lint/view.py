@@ -20,7 +20,8 @@ class View:
         der: Its DER; None for a native one, and where its point is not on its curve.
         has: Its extensions.
         names: Type and text of each of the subject's attributes.
-        point: Octets of the key as X.509's BIT STRING has them; None where it is not on its curve.
+        point: Octets of the key as X.509's BIT STRING has them; None where it is not on its curve, and for
+            a native certificate, which has none.
         is_key_good: Whether the key can be loaded.
         issuer: The issuing CA's certificate, where it is known.
     """
@@ -43,7 +44,7 @@ class View:
             issuer: What is at hand as its issuer; ignored if it is another's certificate.
         """
         point = _point(certificate)
-        if der is None and certificate.type == c509.REENCODED and point is not None:
+        if der is None and point is not None:
             der = certificate.to_der()
         if certificate.issuer is None:
             issuer = certificate
@@ -71,6 +72,8 @@ class View:
 
 
 def _point(certificate: c509.Certificate) -> bytes | None:
+    if certificate.type != c509.REENCODED:
+        return None
     try:
         spki = certificate.spki_der
     except MalformedMessage:
