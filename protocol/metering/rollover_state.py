@@ -23,6 +23,7 @@ MAX_SPENT: Final = 64
 itself after a restart, or always, is caught with fewer; more would be for ever in a meter's memory."""
 
 FINGERPRINT_BYTES: Final = 16
+_KINDS: Final = frozenset(int(kind) for kind in KeyKind)
 
 Secrets = Mapping[KeyKind, bytes]
 Spent = tuple[bytes, ...]
@@ -262,6 +263,6 @@ def _octets(item: object) -> bytes:
 
 
 def _kind(number: object) -> KeyKind:
-    if type(number) is int and number in {int(kind) for kind in KeyKind}:
+    if type(number) is int and number in _KINDS:
         return KeyKind(number)
     raise MalformedMessage("not a kind of key")

@@ -59,17 +59,23 @@ class Weather:
     replayed: float
     power_lost: float
     abandoned: float
+    unwilling: float
+    """How often the meter, for one message, cannot do C(1e, 1s)."""
+    outdated: float
+    """How often the head-end begins with a key-agreement key that the meter has replaced."""
     longest_delay: float
 
 
 WEATHERS = st.builds(
     Weather,
-    lost=st.sampled_from([0.0, 0.3, 0.6]),
+    lost=st.sampled_from([0.0, 0.3, 0.5]),
     doubled=st.sampled_from([0.0, 0.5]),
     corrupted=st.sampled_from([0.0, 0.2]),
     replayed=st.sampled_from([0.0, 0.5]),
     power_lost=st.sampled_from([0.0, 0.02, 0.1]),
-    abandoned=st.sampled_from([0.0, 0.1]),
+    abandoned=st.sampled_from([0.0, 0.05]),
+    unwilling=st.sampled_from([0.0, 0.2]),
+    outdated=st.sampled_from([0.0, 0.3]),
     longest_delay=st.sampled_from([1.0, 20.0, 200.0]),
 )
 
@@ -112,13 +118,15 @@ class Sky:
     def start_head_end(self) -> None:
         state = rollover.decode_head_end(self.head_end_disk)
         pairing = self.pairing("head-end ds", HEAD_END, "meter ds", METER)
-        meter_key = private_key(self.suite, "meter ka").public_key()
+        is_outdated = self.random.random() < self.weather.outdated
+        meter_key = private_key(self.suite, "old meter ka" if is_outdated else "meter ka").public_key()
         self.head_end = HeadEnd(pairing, state, meter_key, PATIENCE)
 
     def start_meter(self) -> None:
         state = rollover.decode_meter(self.meter_disk)
         pairing = self.pairing("meter ds", METER, "head-end ds", HEAD_END)
-        static = private_key(self.suite, "meter ka")
+        is_unwilling = self.random.random() < self.weather.unwilling
+        static = None if is_unwilling else private_key(self.suite, "meter ka")
         self.meter = Meter(pairing, state, lambda: ec.generate_private_key(self.suite.curve), static)
 
     def roll_over(self, scheme: Scheme) -> None:
@@ -129,6 +137,7 @@ class Sky:
             if isinstance(state, Settled):
                 if state.keys.generation > goal:
                     return
+                self.start_head_end()
                 self.as_head_end(lambda: self.head_end.begin(self.plan(scheme), self.now))
             elif isinstance(state, Offered) and self.random.random() < self.weather.abandoned:
                 self.as_head_end(self.head_end.abandon)
@@ -136,6 +145,7 @@ class Sky:
                 event = heapq.heappop(self.events)
                 self.now = max(self.now, event.at)
                 if event.is_for_meter:
+                    self.start_meter()
                     self.as_meter(lambda data=event.data: self.meter.receive(data))
                 else:
                     self.as_head_end(lambda data=event.data: self.head_end.receive(data, self.now))
@@ -189,7 +199,8 @@ class Sky:
                     self.refused += 1
                 case _:
                     pass
-            self.check()
+            if isinstance(effect, Store):
+                self.check()
             self.maybe_lose_power()
 
     def carry(self, data: bytes, *, is_for_meter: bool) -> None:
@@ -228,8 +239,8 @@ class Sky:
 @given(
     weather=WEATHERS,
     seed=st.integers(0, 2**32),
-    schemes=st.lists(st.sampled_from([Scheme.EPHEMERAL, Scheme.ONE_PASS]), min_size=1, max_size=4),
-    suite=st.sampled_from([SUITE_1, SUITE_1, SUITE_2]),
+    schemes=st.lists(st.sampled_from([Scheme.EPHEMERAL, Scheme.ONE_PASS]), min_size=1, max_size=3),
+    suite=st.sampled_from([SUITE_1] * 5 + [SUITE_2]),
 )
 def test_both_sides_end_with_the_same_keys_in_any_weather(
     weather: Weather, seed: int, schemes: list[Scheme], suite: Suite
@@ -242,4 +253,5 @@ def test_both_sides_end_with_the_same_keys_in_any_weather(
         assert head_end.keys == meter.keys
         assert meter.pending is None
         assert head_end.keys.generation == meter.floor == head_end.counter
-    assert sky.refused == 0, "two honest sides never refuse"
+    if not weather.unwilling and not weather.outdated:
+        assert sky.refused == 0, "two sides that agree on everything never refuse"
