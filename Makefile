@@ -33,6 +33,7 @@ lock: $(DEV_STAMP)  ## Pin the dependencies anew, with hashes, for every Python 
 	$(BIN)/$(LOCK) requirements/build.in -o requirements/build.txt
 	$(BIN)/$(LOCK) pyproject.toml -o requirements/runtime.txt
 	$(BIN)/$(LOCK) pyproject.toml --group dev -o requirements/dev.txt
+	for judge in requirements/judge-*.in; do $(BIN)/$(LOCK) $$judge -o $${judge%.in}.txt; done
 
 $(RUN_STAMP): requirements/runtime.txt requirements/build.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
