@@ -54,7 +54,7 @@ SECC_2 = Policy(
     max_der=800,
     min_intermediates=1,
     max_intermediates=2,
-    sources={Reason.ROLE: "V2G2-925", Reason.TOO_LARGE: "V2G2-010", Reason.PATH_TOO_SHORT: "V2G2-867"},
+    sources={Reason.ROLE: "[V2G2-925]", Reason.TOO_LARGE: "[V2G2-010]", Reason.PATH_TOO_SHORT: "[V2G2-867]"},
 )
 CPS_2 = replace(SECC_2, name="ev-cps (ISO 15118-2)", role=Role.of("CPS"), sources={})
 EMAID = Grammar("eMAID: 14 or 15 letters and digits", re.compile(r"[A-Z]{2}[0-9A-Z]{12,13}"))
@@ -82,6 +82,7 @@ OEM_2 = replace(
 # --- ISO 15118-20 --------------------------------------------------------------------------------------
 
 _CRITICAL_IF_THERE = Rule(OPTIONAL, Criticality.MUST)
+_EITHER = Rule(OPTIONAL, Criticality.MAY)
 _BASE_20: dict[int | bytes, Rule] = {
     **_BASE_2,
     ExtensionId.AUTHORITY_KEY_IDENTIFIER: CRITICAL,
@@ -103,11 +104,12 @@ SECC_20 = replace(
     role=Role.of("CSO"),
     extensions=_CLOSED,
     ca_extensions=Extensions(_BASE_20, others=False),
-    root_extensions=Extensions({**_BASE_20, ExtensionId.AUTHORITY_KEY_IDENTIFIER: _CRITICAL_IF_THERE}),
+    # What is there of a root is its owner's: nobody asks the table whether a root's identifiers are critical.
+    root_extensions=Extensions({**_BASE_2, **dict.fromkeys(_BASE_20.keys() - _BASE_2.keys(), _EITHER)}),
     key_identifier_bytes=frozenset({8}),
     max_der=1600,
     max_intermediates=3,
-    sources={Reason.EXTENSION_FORBIDDEN: "V2G20-2686"},
+    sources={Reason.EXTENSION_FORBIDDEN: "[V2G20-2686]"},
 )
 CPS_20 = replace(SECC_20, name="ev-cps (ISO 15118-20)", role=Role.of("CPS"))
 _NAMES_20 = frozenset({AttributeType.COMMON_NAME, AttributeType.ORGANIZATION})

@@ -6,6 +6,7 @@ charging station's certificate where a provisioning service's is due. See docs/v
 """
 
 from protocol.validator.leaf import leaf_findings
+from protocol.validator.of_profile import policy_of
 from protocol.validator.policy import (
     ALL_USAGES,
     CA_EXTENSIONS,
@@ -61,5 +62,6 @@ __all__ = [
     "Subject",
     "Suite",
     "leaf_findings",
+    "policy_of",
     "validate",
 ]

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 
 from protocol import c509
-from protocol.c509 import ExtensionId, KeyPurpose, der
+from protocol.c509 import ExtensionId, KeyPurpose
 from protocol.profiles import labels_of_policies
 from protocol.validator.extension_rules import extension_complaints
 from protocol.validator.leaf import encoding_complaints, usage_names
-from protocol.validator.listed import UNENFORCED, Listed, extension_name, listed
+from protocol.validator.listed import UNENFORCED, Listed, extension_name, listed, policies_of
 from protocol.validator.period import check_time
 from protocol.validator.policy import Policy
 from protocol.validator.reasons import Finding, Reason
@@ -48,8 +48,9 @@ def issuer_findings(
     else:
         found += encoding_complaints(certificate, policy)
         found += _purpose_complaints(has, policy)
-        if policy.label is not None and policy.label not in labels_of(has):
-            found.append((Reason.LABEL, f"is not permitted to issue {policy.label}"))
+    is_asked = policy.label is not None and (not is_root or len(below) == 1)
+    if is_asked and policy.label not in labels_of_policies(policies_of(certificate)):
+        found.append((Reason.LABEL, f"is not permitted to issue {policy.label}"))
     _, late = check_time(certificate, clock, policy)
     if late is not None:
         found.append(late)
@@ -99,14 +100,6 @@ def _purpose_complaints(has: Listed, policy: Policy) -> Iterator[Complaint]:
             yield Reason.EXTENDED_KEY_USAGE, "is for other purposes only"
     elif not wanted <= purposes:
         yield Reason.EXTENDED_KEY_USAGE, "is not for the leaf's purposes"
-
-
-def labels_of(has: Listed) -> frozenset[str]:
-    """Return the labels that a CA's certificate policies permit it to issue."""
-    policies: tuple[c509.PolicyInformation, ...] = has.value(ExtensionId.CERTIFICATE_POLICIES) or ()
-    return labels_of_policies(
-        der.oid_to_text(found.policy) for found in policies if isinstance(found.policy, bytes)
-    )
 
 
 def key_identifier(certificate: c509.Certificate) -> bytes | None:

@@ -7,7 +7,7 @@ from protocol import c509
 from protocol.c509 import ExtensionId, KeyUsage, PublicKeyAlgorithm
 from protocol.errors import MalformedMessage
 from protocol.validator.extension_rules import extension_complaints
-from protocol.validator.listed import Listed, listed
+from protocol.validator.listed import Listed, listed, policies_of
 from protocol.validator.period import check_time
 from protocol.validator.policy import LeafConstraints, Policy
 from protocol.validator.reasons import Finding, Reason
@@ -45,6 +45,8 @@ def leaf_findings(certificate: c509.Certificate, policy: Policy, clock: Clock) -
     found += subject_complaints(certificate, has, policy)
     if policy.role is not None:
         found += role_complaints(certificate, policy.role)
+    if not policy.policies <= set(policies_of(certificate)):
+        found.append((Reason.POLICIES, "lacks a certificate policy that the policy asks for"))
     identifier = has.value(ExtensionId.SUBJECT_KEY_IDENTIFIER)
     lengths = policy.key_identifier_bytes
     if lengths is not None and identifier is not None and len(identifier) not in lengths:

@@ -78,6 +78,14 @@ def extension_name(kind: int | bytes) -> str:
     return ExtensionId(kind).name.lower().replace("_", " ")
 
 
+def policies_of(certificate: c509.Certificate) -> tuple[str, ...]:
+    """Return the dotted identifiers of certificate policies; those with a number are none of ours."""
+    policies: tuple[c509.PolicyInformation, ...] = (
+        certificate.extension(ExtensionId.CERTIFICATE_POLICIES) or ()
+    )
+    return tuple(der.oid_to_text(found.policy) for found in policies if isinstance(found.policy, bytes))
+
+
 def attributes(name: c509.Name) -> Iterator[tuple[int | bytes, str | None]]:
     """Yield type and text of each attribute, whatever string type it has; None: no text at all."""
     for kind, value in name.attributes:

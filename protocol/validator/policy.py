@@ -139,6 +139,8 @@ class Policy:
     subject: Subject = Subject()
     role: Role | None = None
     extensions: Extensions = Extensions()
+    policies: frozenset[str] = frozenset()
+    """Dotted object identifiers of certificate policies that the leaf lists, among others perhaps."""
     key_identifier_bytes: frozenset[int] | None = None
     """Lengths that the leaf's subject key identifier may have (8: RFC 5280's method 2); None: any."""
 
@@ -157,7 +159,7 @@ class Policy:
     root_role: Role | None = None
     root_extensions: Extensions = CA_EXTENSIONS
     label: str | None = None
-    """Every CA below the root lists this label's policy object identifier."""
+    """Every CA below the root, and whoever issues the leaf, lists this label's policy object identifier."""
 
     # --- the path ---
     max_der: int | None = None
@@ -171,8 +173,11 @@ class Policy:
     max_checks: int = 32
     """Most signature checks for one path. An honest pool needs one for each certificate, and one more for
     each other CA with the issuer's name and key identifier (ten roots may share a name)."""
+    check: Callable[[tuple[c509.Certificate, ...]], str | None] | None = None
+    """Anything else about a whole path, the leaf first, verified but for this: returns why the issuers may
+    not give the leaf its name, or None. Raises nothing."""
     sources: Mapping[Reason, str] = field(default_factory=dict[Reason, str])
-    """Requirement identifiers that sentences end with: {Reason.ROLE: "V2G2-925"}."""
+    """Requirements that sentences end with: {Reason.ROLE: "[V2G2-925]"}."""
 
     def __post_init__(self) -> None:
         if not self.suites <= COMPUTABLE:

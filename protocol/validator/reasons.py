@@ -28,6 +28,7 @@ class Reason(Enum):
     """The subject attribute that names the role is missing, another, or there twice."""
     KEY_USAGE = "key usage"
     EXTENDED_KEY_USAGE = "extended key usage"
+    POLICIES = "certificate policies"
     LEAF_IS_CA = "leaf is a CA"
     BASIC_CONSTRAINTS = "basic constraints"
     NOT_A_CA = "not a CA"
@@ -63,6 +64,8 @@ class Reason(Enum):
     NOT_A_ROOT = "not a root"
     LABEL = "label"
     """A CA on the path is not permitted to issue the label."""
+    NAME_NOT_PERMITTED = "name not permitted"
+    """The name is another's to give than the CAs' on the path."""
     REVOKED = "revoked"
     STATUS_UNKNOWN = "status unknown"
     TOO_MANY_CANDIDATES = "too many candidates"
@@ -79,6 +82,7 @@ PROBLEMS: Final[dict[Reason, ProblemKind]] = {
     Reason.ROLE: ProblemKind.WRONG_SUBJECT,
     Reason.KEY_USAGE: ProblemKind.WRONG_SIGNER,
     Reason.EXTENDED_KEY_USAGE: ProblemKind.WRONG_SIGNER,
+    Reason.POLICIES: ProblemKind.WRONG_SIGNER,
     Reason.LEAF_IS_CA: ProblemKind.WRONG_SIGNER,
     Reason.BASIC_CONSTRAINTS: ProblemKind.WRONG_SIGNER,
     Reason.NOT_A_CA: ProblemKind.WRONG_SIGNER,
@@ -105,6 +109,7 @@ PROBLEMS: Final[dict[Reason, ProblemKind]] = {
     Reason.LOOP: ProblemKind.WRONG_SIGNER,
     Reason.NOT_A_ROOT: ProblemKind.WRONG_SIGNER,
     Reason.LABEL: ProblemKind.WRONG_SIGNER,
+    Reason.NAME_NOT_PERMITTED: ProblemKind.WRONG_SUBJECT,
     Reason.REVOKED: ProblemKind.SIGNER_REVOKED,
     Reason.STATUS_UNKNOWN: ProblemKind.UNAVAILABLE,
     Reason.TOO_MANY_CANDIDATES: ProblemKind.TOO_LARGE,

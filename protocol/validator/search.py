@@ -96,27 +96,37 @@ class Search:
                 return None
             elif self._is_issued(path, issuer, is_root=is_root):
                 longer = (*path, issuer)
-                found = self._timely(longer) if is_root else self.path_from(longer)
+                found = self._whole(longer) if is_root else self.path_from(longer)
                 if found is not None:
                     return found
         return None
 
-    def _timely(self, path: Certificates) -> Certificates | None:
-        """Return the whole `path` if without a clock, too, all of it can be valid at one time.
+    def _whole(self, path: Certificates) -> Certificates | None:
+        """Return the `path` that has reached a root, if nothing is wrong with it as a whole."""
+        check = self._policy.check
+        wrong = None if check is None else check(path)
+        if wrong:
+            complaint = (Reason.NAME_NOT_PERMITTED, printable(wrong))
+            self._note((len(path), _TRIED), findings_of(place_of(0), path[0], [complaint], self._policy))
+            return None
+        return path if self._is_timely(path) else None
+
+    def _is_timely(self, path: Certificates) -> bool:
+        """Return whether, without a clock too, all of `path` can be valid at one time.
 
         All of it is verified, so it is later than the latest notBefore on it.
         """
         clock = usable(self._clock)
         if clock.now is not None:
-            return path
+            return True
         clock = clock.at_least(max(certificate.not_before for certificate in path))
         for place, certificate in enumerate(path):
             verdict, late = check_time(certificate, clock, self._policy)
             if verdict is Verdict.EXPIRED and late is not None:
                 named = place_of(place, is_root=place == len(path) - 1)
                 self._note((len(path), _TRIED), findings_of(named, certificate, [late], self._policy))
-                return None
-        return path
+                return False
+        return True
 
     def _is_exhausted(self, path: Certificates, issuer: c509.Certificate) -> bool:
         """Return whether the work that the policy allows is done; counts a step if not."""

@@ -21,7 +21,7 @@ def findings_of(
     found: list[Finding] = []
     for reason, words in complaints:
         source = policy.sources.get(reason)
-        requirement = f" [{source}]" if source else ""
+        requirement = f" ({source})" if source else ""
         found.append(Finding(reason, f"{policy.name}: {named} {words}{requirement}"))
     return found
 
