@@ -173,6 +173,15 @@ REMOVALS: Final = Table(
 )
 """Certificates of which an operator says that the device that held them holds them no more."""
 
+REPORTS: Final = Table(
+    "reports",
+    METADATA,
+    Column("device_id", Integer, ForeignKey("devices.id"), primary_key=True),
+    Column("received_at", Integer, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+)
+"""What each device last said that it holds (`protocol.held`): one row per device, so it is bounded by them."""
+
 MESSAGE_COUNTERS: Final = Table(
     "message_counters",
     METADATA,
