@@ -118,7 +118,9 @@ class Sample:
     def with_attribute(self, kind: int, text: str | None, *, more: bool = False) -> "Sample":
         """Give an attribute another text, none at all, or one more."""
         kept = [one for one in self.subject.attributes if more or abs(int(one[0])) != kind]
-        return self.but(subject=Name((*kept, *([] if text is None else [(kind, text)]))))
+        subject = Name((*kept, *([] if text is None else [(kind, text)])))
+        is_root = self.issuer_name == self.subject
+        return self.but(subject=subject, issuer_name=subject if is_root else self.issuer_name)
 
 
 def issuing(profile: Profile) -> CaProfile:
