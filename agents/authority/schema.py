@@ -180,7 +180,7 @@ REPORTS: Final = Table(
     Column("received_at", Integer, nullable=False),
     Column("body", LargeBinary, nullable=False),
 )
-"""What each device last said that it holds (`protocol.held`): one row per device, so it is bounded by them."""
+"""What each device last said that it holds (`protocol.held`): one row per device."""
 
 MESSAGE_COUNTERS: Final = Table(
     "message_counters",

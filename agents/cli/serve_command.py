@@ -9,6 +9,7 @@ nothing new comes in, then what was taken is verified and published, then the st
 import os
 import secrets
 import ssl
+import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from typing import Any, Final, TypeVar
 import anyio
 
 from agents.authority import AuthorityAgent, BadDirectory, WrongStore, open_authority, read_settings
+from agents.authority.reports import open_reports
 from agents.cli.addresses import Address, as_text, is_loopback, parse_uri
 from agents.cli.broker_files import BrokerFiles
 from agents.cli.doorkeeper import Doorkeeper
@@ -31,6 +33,7 @@ from broker.address import BrokerAddress, Version
 from broker.embedded import EmbeddedBroker, TlsListener
 from broker.service import Service, serve_authority
 from constrained import server as coap_server
+from protocol import held
 from protocol.errors import ProblemKind, ServiceError, Unreachable
 from protocol.ports import InboundMessage
 from protocol.problem import Problem
@@ -196,7 +199,14 @@ async def _serve(options: Options, passphrase: bytes) -> None:
 
 @asynccontextmanager
 async def _verifying(authority: AuthorityAgent, relay: _Relay) -> AsyncGenerator[Verifier, None]:
-    async with open_verifier(authority.signers, relay.publish) as verifier:
+    async with (
+        open_reports(authority.store, time.time) as reports,
+        open_verifier(
+            authority.signers,
+            relay.publish,
+            listeners={held.STREAM: lambda message: reports.take(message.client_id, message.body)},
+        ) as verifier,
+    ):
         relay.verifier = verifier
         try:
             yield verifier

@@ -12,7 +12,7 @@ came, whichever thread was first. A counter is used up by a good message only.
 
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -20,7 +20,7 @@ import anyio
 
 from agents.verifier import refusals
 from agents.verifier.ledger import Ledger, VerifierStats
-from agents.verifier.outlet import Outlet, Publish
+from agents.verifier.outlet import Listen, Outlet, Publish
 from agents.verifier.pipeline import MAX_QUEUED, Pipeline
 from agents.verifier.replay import Counters
 from agents.verifier.settlement import Settlement
@@ -142,6 +142,7 @@ async def open_verifier(
     clock: Callable[[], float] = time.time,
     threads: int | None = None,
     max_queued: int = MAX_QUEUED,
+    listeners: Mapping[str, Listen] | None = None,
 ) -> AsyncIterator[Verifier]:
     """Run a verifier for as long as the body runs; wire its `handle` to the adapters.
 
@@ -154,6 +155,7 @@ async def open_verifier(
         clock: POSIX seconds.
         threads: Worker threads; None: one per core.
         max_queued: Messages that may wait for them.
+        listeners: Who in this process is told good messages too, by stream.
 
     Raises:
         ServiceError: The counters cannot be read.
@@ -162,7 +164,7 @@ async def open_verifier(
     counters = Counters(await signers.load_counters())
     ledger = Ledger()
     cache = SignerCache(signers, counters)
-    outlet = Outlet(publish, ledger)
+    outlet = Outlet(publish, ledger, listeners)
     settlement = Settlement(signers, cache, counters, ledger, outlet, clock)
     pipeline = Pipeline(settlement, threads=threads or os.cpu_count() or 1, max_queued=max_queued)
     await cache.refresh()

@@ -1,7 +1,7 @@
 """Publishing good messages: in order for each device, several devices at once."""
 
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 import anyio
@@ -21,6 +21,8 @@ Publish = Callable[[str, bytes], Awaitable[None]]
 """Given a stream and CBOR [device name, counter, time/null, body]. It returns when the message is in good
 hands, e.g. acknowledged by a broker: only then comes the next one of the same device, while others go out.
 It raises ServiceError if it cannot, and the message is lost to all but the counts."""
+Listen = Callable[[VerifiedMessage], None]
+"""Told a good message in this process, before it is published; it does not wait, and never raises."""
 
 
 class Outlet:
@@ -29,10 +31,14 @@ class Outlet:
     Args:
         publish: Where they go; None: nowhere, they only count.
         ledger: Where they are counted.
+        listeners: Who else is told, by stream.
     """
 
-    def __init__(self, publish: Publish | None, ledger: Ledger) -> None:
+    def __init__(
+        self, publish: Publish | None, ledger: Ledger, listeners: Mapping[str, Listen] | None = None
+    ) -> None:
         self._publish = publish
+        self._listeners = listeners or {}
         self._ledger = ledger
         self._queues: dict[bytes, deque[Ticket]] = {}
         """Messages by thumbprint; whoever takes a queue empties it."""
@@ -114,6 +120,9 @@ class Outlet:
     async def _let_out(self, ticket: Ticket) -> None:
         message, record, stream = ticket.message, ticket.known.record, ticket.inbound.stream
         self._ledger.stats.verified += 1
+        listen = self._listeners.get(stream)
+        if listen is not None:
+            listen(_verified(ticket))
         if self._publish is not None:
             try:
                 await self._publish(stream, message.attributed_to(record.device))
@@ -123,13 +132,17 @@ class Outlet:
                     "message not published", stream=stream, device=record.device, why=str(error)
                 )
         if ticket.on_verdict is not None:
-            verified = VerifiedMessage(
-                record.device,
-                record.client_id,
-                record.ref,
-                stream,
-                message.counter,
-                message.time,
-                message.body,
-            )
-            ticket.on_verdict(verified)
+            ticket.on_verdict(_verified(ticket))
+
+
+def _verified(ticket: Ticket) -> VerifiedMessage:
+    message, record = ticket.message, ticket.known.record
+    return VerifiedMessage(
+        record.device,
+        record.client_id,
+        record.ref,
+        ticket.inbound.stream,
+        message.counter,
+        message.time,
+        message.body,
+    )
