@@ -25,7 +25,7 @@ from agents.authority.layout import COUNTRY, ORGANISATION, URL, BadDirectory, La
 from agents.authority.pki import Ca
 from agents.authority.store import Store
 from agents.factory.names import DEFAULT_PREFIX
-from agents.keys import generate, save_private_key
+from agents.keys import generate, load_private_key, save_private_key
 from agents.keys.files import sync_folder
 from protocol import c509
 from protocol.labels import Domain, Tier
@@ -58,6 +58,8 @@ def initialise(  # noqa: PLR0913 (what an authority is made of, each by its name
     passphrase: bytes,
     now: int,
     roots: Path | None = None,
+    under: Path | None = None,
+    under_passphrase: bytes | None = None,
     domains: Sequence[Domain] = (Domain.METERING, Domain.ITS),
     organisation: str = "TRL",
     country: str = "ZZ",
@@ -72,7 +74,10 @@ def initialise(  # noqa: PLR0913 (what an authority is made of, each by its name
         passphrase: Encrypts every private key; not empty.
         now: POSIX seconds.
         roots: Folder for the root keys; default `directory`/roots. Must not exist, or be empty.
-        domains: At least one; each gets its own roots, makers and operators.
+        under: Folder with the root keys of another authority: then this one stands under the same roots, and
+            makes none. Devices may change owners among all that do.
+        under_passphrase: Of those keys; None is `passphrase`.
+        domains: At least one; each gets its own maker and operator.
         organisation: 1 to 5 letters or digits; part of every issuer's name.
         country: Two letters, in the names of EV charging.
         sub_cas: CAs between root and end entity in EV charging, 0 to 3.
@@ -86,16 +91,12 @@ def initialise(  # noqa: PLR0913 (what an authority is made of, each by its name
     """
     if not passphrase:
         raise BadDirectory("the private keys need a passphrase")
-    if not ORGANISATION.fullmatch(organisation):
-        raise BadDirectory(f"organisation {organisation!r}: 1 to 5 letters or digits, please")
-    if not domains or len(set(domains)) != len(domains):
-        raise BadDirectory("name at least one domain, and none twice")
-    if not COUNTRY.fullmatch(country):
-        raise BadDirectory(f"country {country!r}: two upper-case letters, please")
-    if not 0 <= sub_cas <= MAX_SUB_CAS:
-        raise BadDirectory(f"sub-CAs {sub_cas}: 0 to {MAX_SUB_CAS}, please")
-    if not URL.fullmatch(url) or url.endswith("/"):
-        raise BadDirectory(f"URL {url!r}: http://HOST[:PORT][/PATH], short, without a slash at the end")
+    if under is not None and roots is not None:
+        raise BadDirectory("under roots of another no roots are made: name one folder of root keys, not two")
+    kept = roots or under
+    where = "roots" if kept is None else str(kept.absolute())
+    settings = Settings(organisation, tuple(domains), where, country, sub_cas, url)
+    _check(settings)
     for folder in (directory, roots):
         if folder is not None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise BadDirectory(f"{folder}: is there already and not empty; nothing was changed")
@@ -103,12 +104,13 @@ def initialise(  # noqa: PLR0913 (what an authority is made of, each by its name
     work = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
     try:
         layout = Layout(work)
-        where = "roots" if roots is None else str(roots.absolute())
-        settings = Settings(organisation, tuple(domains), where, country, sub_cas, url)
         layout.settings.write_bytes(settings.encode())
         for folder in (layout.roots, layout.certificates, work / "crl"):
             folder.mkdir(mode=0o700 if folder == layout.roots else 0o755)
         works = _Works(layout, settings, prefixes, passphrase, now)
+        if under is not None:
+            works.take(under, under_passphrase or passphrase)
+            layout.roots.rmdir()
         entries = [entry for domain in domains for entry in works.make(domain)]
         store = Store(layout.store, create=True)
         try:
@@ -121,6 +123,21 @@ def initialise(  # noqa: PLR0913 (what an authority is made of, each by its name
     except BaseException:
         shutil.rmtree(work, ignore_errors=True)
         raise
+
+
+def _check(settings: Settings) -> None:
+    if not ORGANISATION.fullmatch(settings.organisation):
+        raise BadDirectory(f"organisation {settings.organisation!r}: 1 to 5 letters or digits, please")
+    if not settings.domains or len(set(settings.domains)) != len(settings.domains):
+        raise BadDirectory("name at least one domain, and none twice")
+    if not COUNTRY.fullmatch(settings.country):
+        raise BadDirectory(f"country {settings.country!r}: two upper-case letters, please")
+    if not 0 <= settings.sub_cas <= MAX_SUB_CAS:
+        raise BadDirectory(f"sub-CAs {settings.sub_cas}: 0 to {MAX_SUB_CAS}, please")
+    if not URL.fullmatch(settings.url) or settings.url.endswith("/"):
+        raise BadDirectory(
+            f"URL {settings.url!r}: http://HOST[:PORT][/PATH], short, without a slash at the end"
+        )
 
 
 def _put_in_place(work: Path, directory: Path, roots: Path | None) -> None:
@@ -166,6 +183,22 @@ class _Works:
                     known += [label for label in listed if label not in known]
                     self._below[ca.name] = max(depth, self._below.get(ca.name, 0))
 
+    def take(self, folder: Path, passphrase: bytes) -> None:
+        """Take every CA that issues no end entities from where its key is kept."""
+        for name, profile in self._settings.offline.items():
+            try:
+                key = load_private_key(folder / f"{name}.key", passphrase)
+                certificate = x509.load_pem_x509_certificate((folder / f"{name}.pem").read_bytes())
+            except (OSError, ValueError) as error:
+                raise BadDirectory(f"{folder}: no CA called {name} can be used: {error}") from None
+            if (
+                not isinstance(key, ec.EllipticCurvePrivateKey)
+                or key.public_key() != certificate.public_key()
+            ):
+                raise BadDirectory(f"{folder}: key and certificate of {name} do not match")
+            self._made[name] = Ca(profile, key, certificate)
+            publish(self._layout, name, certificate)
+
     def make(self, domain: Domain) -> list[Entry]:
         """Make one domain's authority and its maker; return what the audit log says of them."""
         lines = self._settings.lines(domain)
@@ -202,6 +235,7 @@ class _Works:
         publish(self._layout, profile.name, ca.certificate)
         if not is_issuing:
             self._save_key(self._layout.roots / f"{profile.name}.key", ca.key)
+            _save_certificate(self._layout.roots / f"{profile.name}.pem", ca.certificate)
         return ca
 
     def _install_maker(self, domain: Domain, maker: Ca) -> None:

@@ -14,7 +14,7 @@ lock                     held by the one `serve`
 import json
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from protocol.end_entity import Pointers
 from protocol.labels import Domain
-from protocol.profiles.authorities import MAX_SUB_CAS, Lines, lines_of
+from protocol.profiles.authorities import MAX_SUB_CAS, CaProfile, Lines, lines_of
 
 FORMAT: Final = 2
 """Version of this layout."""
@@ -114,15 +114,14 @@ class Settings:
         return Pointers(f"{self.url}/ocsp", f"{self.url}/crl/{ca}.crl")
 
     @property
-    def offline(self) -> tuple[str, ...]:
-        """Names of the CAs whose keys are kept away: all that issue no end entities."""
-        names = {
-            ca.name: None
+    def offline(self) -> Mapping[str, CaProfile]:
+        """The CAs whose keys are kept away, by name: all that issue no end entities."""
+        return {
+            ca.name: ca
             for domain in self.domains
             for line in (self.lines(domain).maker, self.lines(domain).operator)
             for ca in line[:-1]
         }
-        return tuple(names)
 
     def encode(self) -> bytes:
         """Return the file."""

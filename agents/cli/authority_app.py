@@ -23,6 +23,16 @@ def init(  # noqa: PLR0913, PLR0917 (a command has as many options)
     roots: Annotated[
         Path | None, typer.Option("--roots", metavar="FOLDER", help="For the root keys; default: DIR/roots.")
     ] = None,
+    under: Annotated[
+        Path | None,
+        typer.Option(
+            "--under", metavar="FOLDER", help="Root keys of another authority: stand under the same roots."
+        ),
+    ] = None,
+    under_passphrase_file: Annotated[
+        Path | None,
+        typer.Option("--under-passphrase-file", metavar="FILE", help="Of those keys; default: the same."),
+    ] = None,
     organisation: Annotated[
         str, typer.Option("--organisation", metavar="NAME", help="1 to 5 letters, in every issuer's name.")
     ] = "TRL",
@@ -74,6 +84,8 @@ def init(  # noqa: PLR0913, PLR0917 (a command has as many options)
     init_command.run(
         directory,
         roots=roots,
+        under=under,
+        under_passphrase_file=under_passphrase_file,
         domains=domain or (),
         organisation=organisation,
         country=country,

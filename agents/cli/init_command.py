@@ -35,6 +35,8 @@ def run(  # noqa: PLR0913 (a command has as many options)
     directory: Path,
     *,
     roots: Path | None,
+    under: Path | None,
+    under_passphrase_file: Path | None,
     domains: Sequence[str],
     organisation: str,
     country: str,
@@ -65,6 +67,10 @@ def run(  # noqa: PLR0913 (a command has as many options)
             passphrase=passphrase,
             now=int(time.time()),
             roots=roots,
+            under=under,
+            under_passphrase=None
+            if under_passphrase_file is None
+            else passphrase_from(under_passphrase_file),
             domains=chosen,
             organisation=organisation,
             country=country,
@@ -76,7 +82,7 @@ def run(  # noqa: PLR0913 (a command has as many options)
         raise Failure(str(error), REFUSED) from None
     settings = read_settings(directory)
     layout = Layout(directory)
-    where = roots or layout.roots
+    where = roots or under or layout.roots
     anchors = [
         layout.certificate(name)
         for name in dict.fromkeys(settings.lines(domain).root.name for domain in settings.domains)
@@ -110,5 +116,5 @@ def run(  # noqa: PLR0913 (a command has as many options)
         ),
         soft_wrap=True,
     )
-    if roots is None:
+    if roots is None and under is None:
         out.print(f"move {where} to a safe place now: serve does not start while it can read them")

@@ -1,6 +1,8 @@
 """Making an authority, and its maker's side."""
 
+import shutil
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,9 @@ from agents.authority import (
     open_store,
     read_settings,
 )
+from agents.authority.domain import load_domain
+from agents.authority.hierarchy import Labels
+from agents.authority.layout import readable_roots
 from agents.factory.maker import MadeDevice
 from agents.keys import save_private_key
 from protocol import c509
@@ -194,3 +199,58 @@ def test_a_maker_needs_its_passphrase(tmp_path: Path) -> None:
     directory = fresh_directory(tmp_path / "authority")
     with pytest.raises(BadDirectory, match="passphrase"):
         MakerIssuer(directory, Domain.METERING, b"wrong")
+
+
+def test_a_second_authority_may_stand_under_the_roots_of_the_first(tmp_path: Path) -> None:
+    first, second, roots = tmp_path / "first", tmp_path / "second", tmp_path / "roots"
+    initialise(first, passphrase=PASSPHRASE, now=NOW, roots=roots, organisation="AAA")
+    initialise(
+        second, passphrase=b"other", now=NOW, under=roots, under_passphrase=PASSPHRASE, organisation="BBB"
+    )
+    ours, theirs = (
+        load_domain(directory, Domain.METERING, passphrase, NOW)
+        for directory, passphrase in ((first, PASSPHRASE), (second, b"other"))
+    )
+    assert theirs.root == ours.root
+    assert theirs.chain[1] == ours.chain[1], "one domain root"
+    assert theirs.key_id != ours.key_id
+    assert theirs.issuer.certificate.subject.cn == "BBB-M"
+    assert not (second / "roots").exists()
+    assert readable_roots(second, read_settings(second)) == roots
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda roots: (roots / "its-root.key").unlink(), "no CA called its-root"),
+        (lambda roots: shutil.copy(roots / "root.pem", roots / "its-root.pem"), "do not match"),
+    ],
+)
+def test_roots_that_cannot_be_used_make_nothing(
+    tmp_path: Path, change: Callable[[Path], object], says: str
+) -> None:
+    initialise(tmp_path / "first", passphrase=PASSPHRASE, now=NOW, roots=tmp_path / "roots")
+    change(tmp_path / "roots")
+    with pytest.raises(BadDirectory, match=says):
+        initialise(tmp_path / "second", passphrase=PASSPHRASE, now=NOW, under=tmp_path / "roots")
+    assert not (tmp_path / "second").exists()
+
+
+@pytest.mark.parametrize("sub_cas", [0, 1, 2, 3])
+def test_every_domain_has_an_authority_whatever_the_number_of_sub_cas(tmp_path: Path, sub_cas: int) -> None:
+    directory = tmp_path / "authority"
+    initialise(
+        directory,
+        passphrase=PASSPHRASE,
+        now=NOW,
+        roots=tmp_path / "roots",
+        domains=tuple(Domain),
+        sub_cas=sub_cas,
+    )
+    for domain in Domain:
+        authority = load_domain(directory, domain, PASSPHRASE, NOW)
+        assert set(authority.places) == set(over_the_air(domain))
+        lines = read_settings(directory).lines(domain)
+        assert len(authority.chain) == max(len(lines.operator), 2)
+        with MakerIssuer(directory, domain, PASSPHRASE, clock=lambda: NOW) as maker:
+            assert maker.authority.labels == set(Labels.of(domain).maker)
