@@ -13,7 +13,7 @@ from protocol import c509
 from protocol.errors import EnrollmentError, MalformedMessage
 from protocol.lint import recognise, shape_of
 
-_FAR = 5
+_FAR = 4
 """Deviations beyond which a certificate is nobody's of ours: everything deviates from something."""
 _MOST_LABELS = 4
 """Most labels that are named where several are equally near: CAs of all domains look much alike."""
@@ -95,7 +95,8 @@ def _profile(certificate: c509.Certificate, der: bytes | None) -> list[Field]:
     labels = [label for label, deviations in judged if deviations == least]
     if least > _FAR:
         return []
-    named = [f"{label} ({shape_of(label).title})" for label in labels[:_MOST_LABELS]]
+    is_root = certificate.issuer is None
+    named = [f"{label} ({shape_of(label, is_root=is_root).title})" for label in labels[:_MOST_LABELS]]
     if len(labels) > _MOST_LABELS:
         named.append(f"{len(labels) - _MOST_LABELS} more")
     if least == 0:
