@@ -9,9 +9,9 @@ service. Contenders take turns round by round in one process, and a ratio is of 
 
 What profiling said: of decoded certificates the leaf's own key (a compressed point, 20 µs) is the largest
 part after the signatures; then come extensions and names by rule, some 20 µs a certificate. From C509 the
-DER that the signature is over is written again (60 µs a certificate). From DER it is `c509.from_der`, which reads,
-writes C509, reads that and writes DER again to see that every byte comes back (260 µs a certificate of this
-kind): whoever meets the same CAs often reads them once.
+DER that the signature is over is written again (60 µs a certificate). From DER it is `c509.from_der`, which
+reads, writes C509, reads that and writes DER again to see that every byte comes back (260 µs a certificate
+of this kind): whoever meets the same CAs often reads them once.
 
     python bench/validator.py [--rounds 15] [--json FILE]
 """
