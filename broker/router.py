@@ -22,7 +22,9 @@ from broker.link import MAX_BACKLOG_BYTES, Link
 from broker.quiet import QuietLog
 
 MAX_SUBSCRIPTIONS: Final = 16
-"""Filters per client; a device needs one or two."""
+"""Filters per device; one or two are enough."""
+MAX_SERVICE_SUBSCRIPTIONS: Final = 256
+"""Filters of one of our own services: it subscribes once for each label that it serves."""
 MAX_IN_FLIGHT: Final = 1000
 """Messages sent to one client with QoS 1 that it has not acknowledged."""
 REFUSED: Final = 0x80
@@ -141,7 +143,8 @@ class Router(Broker):  # type: ignore[misc]  # amqtt ships no types
         """Return the QoS granted, at most 1, or `REFUSED`."""
         is_new = topic_filter not in client.filters
         # Shared subscriptions belong to MQTT 5; amqtt would take one for a filter that nothing matches.
-        if (is_new and len(client.filters) >= MAX_SUBSCRIPTIONS) or topic_filter.startswith("$"):
+        limit = MAX_SERVICE_SUBSCRIPTIONS if client.admission.role is Role.SERVICE else MAX_SUBSCRIPTIONS
+        if (is_new and len(client.filters) >= limit) or topic_filter.startswith("$"):
             return REFUSED
         granted: int = await self.add_subscription((topic_filter, min(qos, 1)), client.session)
         if granted != REFUSED:

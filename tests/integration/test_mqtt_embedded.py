@@ -251,6 +251,12 @@ async def test_a_client_may_hold_only_so_many_subscriptions() -> None:
         assert await device.subscribe("pub/0") == 1
 
 
+async def test_a_service_subscribes_once_for_each_of_many_labels() -> None:
+    async with embedded() as broker, client(broker, "s", login=SERVICE) as service:
+        labels = [f"est/+/label-{number}/+" for number in range(4 * MAX_SUBSCRIPTIONS)]
+        assert [await service.subscribe(label) for label in labels] == [1] * len(labels)
+
+
 @pytest.mark.parametrize(
     "topic_filter", ["#", "est/other/#", "pub/a#", "pub/#/b", "$share/all/pub/#", "$SYS/#"]
 )
