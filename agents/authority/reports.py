@@ -23,8 +23,8 @@ from protocol.errors import MalformedMessage
 from protocol.held import decode_held
 
 MAX_WAITING: Final = 4096
-"""Devices whose report may wait: what a write every `PERIOD` gets rid of in seconds; 16 MiB at most, usually one.
-When it is full, a report is dropped and counted."""
+"""Devices whose report may wait: a write every `PERIOD` gets rid of them in seconds; 16 MiB at most, usually
+one. When it is full, a report is dropped and counted."""
 MAX_BATCH: Final = 512
 """Reports in one transaction: some milliseconds, so that nobody who enrolls waits long."""
 PERIOD: Final = 0.5
