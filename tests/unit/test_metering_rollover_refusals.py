@@ -4,13 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from protocol.metering.agreement import KdfSettings, Scheme
+from protocol.metering.agreement import KdfSettings, Scheme, agree, other_info
 from protocol.metering.confirmation import confirm
 from protocol.metering.keys import KeyKind, KeySet, wrap_key
 from protocol.metering.rollover import (
     Effects,
     HeadEnd,
     Ignored,
+    Meter,
     MeterState,
     Offered,
     Reason,
@@ -30,8 +31,11 @@ from tests.metering_world import (
     by_head_end,
     by_meter,
     head_end,
+    key,
     meter,
+    new,
     only,
+    pairing_of,
     plan,
     said,
     sent,
@@ -230,3 +234,26 @@ def test_a_bad_answer_ends_the_offer() -> None:
         effects = us.receive(by_meter(Answer(1, data)), 0.0)
         assert only(effects, Refused) == Refused(1, Step.ANSWER, Reason.BAD_KEY)
         assert us.keys == (FIRST,)
+
+
+@pytest.mark.parametrize("held_by", ["head-end", "meter"])
+def test_a_new_key_that_is_in_use_already_is_refused_by_whoever_holds_it(held_by: str) -> None:
+    made = plan(Scheme.ONE_PASS)
+    info = other_info(SUITE_1, KeyKind.MASTER, HEAD_END, METER)
+    derived = agree(SUITE_1, made.ephemerals[KeyKind.MASTER], key("ka").public_key(), info)
+    held = KeySet(0, {**FIRST.keys, KeyKind.UNICAST: derived})
+    us = head_end(Settled(held if held_by == "head-end" else FIRST))
+    it = meter(MeterState(held if held_by == "meter" else FIRST))
+    answered = it.receive(sent(us.begin(made, 0.0)))
+    if held_by == "meter":
+        assert refusal_of(answered) == Refusal(1, Step.OFFER, Reason.BAD_KEY, 1)
+    else:
+        assert only(us.receive(sent(answered), 0.0), Refused).reason is Reason.BAD_KEY
+
+
+def test_a_repeat_is_answered_before_its_signature_is_looked_at() -> None:
+    us, it = head_end(), meter()
+    offer = sent(us.begin(plan(), 0.0))
+    answer = sent(it.receive(offer))
+    forgetful = replace(pairing_of("meter", "head-end"), peer_key=key("stranger").public_key())
+    assert Meter(forgetful, it.state, new, key("ka")).receive(offer) == (Send(answer),)
