@@ -14,7 +14,7 @@ for something else is ever taken for one of these.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
@@ -104,7 +104,7 @@ class Refusal:
     generation: int
     step: Step
     reason: Reason
-    floor: int = field(default=0)
+    floor: int
     """Highest generation that the meter has seen: the next one must be above it."""
 
 
