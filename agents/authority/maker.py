@@ -4,7 +4,7 @@
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -15,8 +15,9 @@ from agents.authority.domain import read_certificate, read_line
 from agents.authority.intents import new_serial
 from agents.authority.inventory import NewDevice, register_devices
 from agents.authority.issuer import Issuer, ToBeIssued
-from agents.authority.layout import BadDirectory, Layout, read_settings
+from agents.authority.layout import BadDirectory, Layout, Settings, read_settings
 from agents.authority.store import Store
+from agents.devices.identity import VOUCHING_ROOT
 from agents.factory.maker import MadeDevice
 from agents.keys import SoftwareSigner, load_private_key
 from protocol import c509
@@ -24,7 +25,7 @@ from protocol.cose import PublicKey
 from protocol.errors import EnrollmentError
 from protocol.labels import Domain
 from protocol.path import Authority, check_name, verification_key, verify_authority
-from protocol.profiles import Profile, services_of
+from protocol.profiles import PROFILES, Profile, profile_of, services_of
 from protocol.signing import Signer
 from protocol.validity import Clock
 from protocol.voucher import Voucher, key_identifier
@@ -67,6 +68,8 @@ class MakerIssuer:
             self.anchors: Final = tuple(read_certificate(layout.certificate(name)) for name in roots)
             """Roots that a device's TLS trusts: its own first, then those of the other domains, under one of
             which the broker's certificate is."""
+            self.more_anchors: Final[Mapping[str, c509.Certificate]] = _more_anchors(layout, settings, domain)
+            """Roots that a device pins besides its own, by the stem of their file in its identity folder."""
         except (OSError, ValueError, EnrollmentError) as error:
             raise BadDirectory(f"{domain.value} maker: {error}") from None
         if not isinstance(key, ec.EllipticCurvePrivateKey) or public_key != key.public_key():
@@ -157,6 +160,16 @@ class MakerIssuer:
             int(self._clock()),
             (self.authority,),
         )
+
+
+def _more_anchors(layout: Layout, settings: Settings, domain: Domain) -> Mapping[str, c509.Certificate]:
+    """Return the roots of those who vouch for what this domain's authority makes for a device."""
+    for profile in PROFILES.values():
+        if profile.domain is domain and profile.vouched_by is not None:
+            other = profile_of(profile.vouched_by).domain
+            if other in settings.domains:
+                return {VOUCHING_ROOT: read_line(layout, settings.lines(other).operator)[0]}
+    return {}
 
 
 def maker_issuer(directory: Path, domain: Domain, passphrase: bytes) -> MakerIssuer:

@@ -6,6 +6,7 @@
 | bootstrap.key   | tier 1 private key, PEM PKCS#8, encrypted if the factory had a passphrase |
 | bootstrap.c509  | tier 1 certificate, type 3; bootstrap.pem is the same as X.509          |
 | root.c509       | the root above its authority; root.pem: what its TLS trusts, that first |
+| v2g-root.c509   | cars: the root above the provisioning services that sign contract packages |
 | voucher-key.der | the maker's public voucher key, SubjectPublicKeyInfo                    |
 | voucher.cose    | the first voucher, epoch 0                                              |
 | state/          | the key store (`agents.devices.keystore`)                               |
@@ -34,6 +35,8 @@ BOOTSTRAP: Final = "bootstrap.c509"
 BOOTSTRAP_PEM: Final = "bootstrap.pem"
 ROOT: Final = "root.c509"
 ROOT_PEM: Final = "root.pem"
+VOUCHING_ROOT: Final = "v2g-root"
+"""Stem of the file with the root above the services that vouch for contracts (.c509)."""
 VOUCHER_KEY: Final = "voucher-key.der"
 VOUCHER: Final = "voucher.cose"
 STATE: Final = "state"
@@ -92,6 +95,10 @@ class Identity:
     def root(self) -> c509.Certificate:
         """Return the pinned root certificate; IdentityError if it cannot be read."""
         return self._certificate(ROOT)
+
+    def vouching_root(self) -> c509.Certificate:
+        """Return the pinned root of those who vouch for packages; IdentityError if it cannot be read."""
+        return self._certificate(f"{VOUCHING_ROOT}.c509")
 
     def voucher_key(self) -> PublicKey:
         """Return the maker's pinned voucher key; IdentityError if it cannot be read."""

@@ -1,6 +1,6 @@
 """What the factory needs of a manufacturer: an object that issues, vouches and enters into the inventory."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -33,6 +33,11 @@ class Maker(Protocol):
     @property
     def anchors(self) -> Sequence[c509.Certificate]:
         """Roots that a device's TLS trusts, its own first."""
+        ...
+
+    @property
+    def more_anchors(self) -> Mapping[str, c509.Certificate]:
+        """Roots that a device pins besides `root`, by the stem of their file in its identity folder."""
         ...
 
     @property

@@ -57,6 +57,8 @@ class Profile:
     """Label of the certificate that signs `conf`; its own label means the new certificate itself."""
     is_key_generated: bool = False
     """The authority makes the key pair and wraps the private key: `skg` in place of `sen` and `sren`."""
+    vouched_by: str | None = None
+    """Label, of another domain, of the certificate that signs the package in which a generated key comes."""
     algorithms: tuple[Algorithm, ...] = (Algorithm.ES256,)
     """Key types a request may bring, by the algorithm each is used with."""
     key_usage: int = KeyUsage.DIGITAL_SIGNATURE
@@ -101,6 +103,8 @@ class Profile:
             self.confirmed_by is not None
         ):
             raise ValueError(f"{self.label}: a label that opens over the air says who rekeys and confirms")
+        if self.is_key_generated != (self.vouched_by is not None):
+            raise ValueError(f"{self.label}: somebody vouches for a key that is generated, and for no other")
         if self.tier is Tier.BOOTSTRAPPING and self.opened_by:
             raise ValueError(f"{self.label}: tier 1 comes from the factory only")
         if self.key_identifier_bytes not in (0, 8, 20):

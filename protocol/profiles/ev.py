@@ -119,6 +119,7 @@ def _part(  # noqa: PLR0913 (what differs between the two parts, each by its nam
         rekeyed_by=f"{prefix}-contract",
         confirmed_by=f"{prefix}-contract",
         is_key_generated=True,
+        vouched_by=f"{prefix}-cps",
         algorithms=algorithms,
         key_usage=contract_usage,
         has_basic_constraints=True,
