@@ -86,3 +86,22 @@ def status(
 
     target = device_command.Target(identity, via, passphrase_file, timeout)
     device_command.status(target, as_json=as_json)
+
+
+@app.command("report")
+def report(
+    identity: IdentityFolder,
+    via: Via,
+    passphrase_file: PassphraseFile = None,
+    timeout: Timeout = 60.0,
+    as_json: Json = False,
+) -> None:
+    """Tell the authority what the device holds.
+
+    A signed message on the stream "held": certificates, trust anchors, chain, owner. trillium reconcile
+    compares it with the store.
+    """
+    from agents.cli import device_command  # noqa: PLC0415
+
+    target = device_command.Target(identity, via, passphrase_file, timeout)
+    device_command.report(target, as_json=as_json)

@@ -14,6 +14,7 @@ from agents.cli.passphrase import passphrase_from
 from agents.cli.transports import connect
 from agents.devices.agent import Device, DeviceError
 from agents.devices.gateway import GATEWAY
+from agents.devices.holding import report_held
 from agents.devices.identity import BOOTSTRAP_KEY, Identity, IdentityError
 from agents.devices.keystore import StoreError
 from agents.devices.meter import METER
@@ -177,6 +178,36 @@ async def _send(target: Target, stream: str | None, message: bytes, count: int, 
         return
     taken = "taken for verification" if target.via.startswith("coap") else "taken by the broker"
     console().print(f"{device.identity.device}: {count} to {into}, {sum(sizes)} bytes, {taken}")
+
+
+def report(target: Target, *, as_json: bool) -> None:
+    """Tell the authority what a device holds."""
+    anyio.run(_report, target, as_json)
+
+
+async def _report(target: Target, as_json: bool) -> None:
+    async with target.connected() as (device, transport):
+        with waiting(f"{device.identity.device} reports") as say, _in_words(target, device):
+            say("sending")
+            said = await report_held(device, transport)
+    if as_json:
+        print_json(
+            {
+                "device": device.identity.device,
+                "authority": said.authority.hex(),
+                "epoch": said.epoch,
+                "anchors": [anchor.hex() for anchor in said.anchors],
+                "chain": [one.hex() for one in said.chain],
+                "crl_number": said.crl_number,
+                "certificates": [
+                    {"label": one.label, "thumbprint": one.thumbprint.hex(), "state": one.state.name.lower()}
+                    for one in said.certificates
+                ],
+            }
+        )
+        return
+    labels = ", ".join(one.label for one in said.certificates)
+    console().print(f"{device.identity.device} reported {len(said.certificates)} certificates: {labels}")
 
 
 def status(target: Target, *, as_json: bool) -> None:
