@@ -11,22 +11,21 @@ import hashlib
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
+from agents.authority.pki import HASHES
 from protocol import c509
 from protocol.c509 import der
 from protocol.c509.x509_writer import time_to_der
 
 _VERSION_2: Final = der.integer(1)
-_Hash = hashes.SHA256 | hashes.SHA384 | hashes.SHA512
-_SIGNATURES: Final[dict[str, tuple[str, Callable[[bytes], Any], _Hash]]] = {
-    ec.SECP256R1.name: ("1.2.840.10045.4.3.2", hashlib.sha256, hashes.SHA256()),
-    ec.SECP384R1.name: ("1.2.840.10045.4.3.3", hashlib.sha384, hashes.SHA384()),
-    ec.SECP521R1.name: ("1.2.840.10045.4.3.4", hashlib.sha512, hashes.SHA512()),
+_SIGNATURES: Final[dict[str, tuple[str, Callable[[bytes], Any]]]] = {
+    "secp256r1": ("1.2.840.10045.4.3.2", hashlib.sha256),
+    "secp384r1": ("1.2.840.10045.4.3.3", hashlib.sha384),
+    "secp521r1": ("1.2.840.10045.4.3.4", hashlib.sha512),
 }
-"""Signature algorithm and hash that go with an issuer's curve (RFC 5758 §3.2)."""
+"""Signature algorithm of an issuer's curve (RFC 5758 §3.2), and its hash."""
 _CRL_NUMBER: Final = der.tlv(der.OID, der.oid_from_text("2.5.29.20"))
 _REASON: Final = der.tlv(der.OID, der.oid_from_text("2.5.29.21"))
 _DELTA_INDICATOR: Final = der.tlv(der.OID, der.oid_from_text("2.5.29.27"))
@@ -44,11 +43,6 @@ _REASONS: Final = {
     reason: der.sequence(_extension(_REASON, der.tlv(_ENUMERATED, bytes([reason]))))
     for reason in range(1, 11)
 }
-
-
-def hash_for(curve: ec.EllipticCurve) -> _Hash:
-    """Return the hash that goes with an issuer's curve: its signatures are as strong as its key."""
-    return _SIGNATURES[curve.name][2]
 
 
 def encode_entry(serial: bytes, revoked_at: int, reason: int) -> bytes:
@@ -85,7 +79,7 @@ def encode_list(
         entries: Of `encode_entry`, each certificate once.
         base: For a delta: number of the full list that it goes on from.
     """
-    oid, hash_of, name = _SIGNATURES[key.curve.name]
+    oid, hash_of = _SIGNATURES[key.curve.name]
     algorithm = der.sequence(der.tlv(der.OID, der.oid_from_text(oid)))
     listed = b"".join(entries)
     extensions = der.sequence(
@@ -103,5 +97,5 @@ def encode_list(
         der.tlv(_CRL_EXTENSIONS, extensions),
     )
     # hashlib lets the interpreter go on while it reads the whole list.
-    signature = key.sign(hash_of(tbs).digest(), ec.ECDSA(Prehashed(name)))
+    signature = key.sign(hash_of(tbs).digest(), ec.ECDSA(Prehashed(HASHES[key.curve.name])))
     return der.sequence(tbs, algorithm, der.bit_string(signature))

@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from agents.authority import crl
-from agents.authority.crl import hash_for
+from agents.authority.pki import HASHES
 from agents.keys import SoftwareSigner
 from protocol import c509, revocation_list
 from protocol.c509 import ExtensionId, keys
@@ -126,5 +126,5 @@ class Issuer:
         return (
             builder.issuer_name(issuer.subject)
             .add_extension(identifier, critical=False)
-            .sign(self._key, hash_for(self._key.curve))
+            .sign(self._key, HASHES[self._key.curve.name])
         )

@@ -116,6 +116,10 @@ def serve(  # noqa: PLR0913, PLR0917 (a command has as many options)
     mqtts: Annotated[
         str | None, typer.Option("--mqtts", metavar="HOST:PORT", help="MQTT over TLS.  [default: none]")
     ] = None,
+    ocsp: Annotated[
+        str,
+        typer.Option("--ocsp", metavar="HOST:PORT", help="OCSP and revocation lists over HTTP, or none."),
+    ] = NONE,
     broker: Annotated[
         str, typer.Option("--broker", metavar="embedded|mqtts://…", help="Whose broker carries MQTT.")
     ] = "embedded",
@@ -160,6 +164,7 @@ def serve(  # noqa: PLR0913, PLR0917 (a command has as many options)
             coap=_address(coap, "--coap"),
             mqtt=_address(mqtt, "--mqtt"),
             mqtts=_address(mqtts or NONE, "--mqtts"),
+            ocsp=_address(ocsp, "--ocsp"),
             broker=broker,
             broker_ca=broker_ca,
             tls_names=tuple(tls_name or ()),

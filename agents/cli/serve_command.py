@@ -25,6 +25,7 @@ from agents.cli.broker_files import BrokerFiles
 from agents.cli.doorkeeper import Doorkeeper
 from agents.cli.ending import stoppable
 from agents.cli.failure import REFUSED, USAGE, Failure
+from agents.cli.ocsp_listener import listening
 from agents.cli.passphrase import passphrase_from
 from agents.cli.serve_counts import Counts, print_line
 from agents.verifier import Verifier, open_verifier
@@ -52,6 +53,7 @@ class Options:
     coap: Address | None
     mqtt: Address | None
     mqtts: Address | None
+    ocsp: Address | None
     broker: str
     """`EMBEDDED`, or a URI."""
     broker_ca: Path | None
@@ -76,8 +78,8 @@ class Options:
             if scheme == "mqtt" and not is_loopback(host) and not self.expose:
                 raise Failure(f"--broker {self.broker}: without TLS on loopback only, or --expose", USAGE)
             return
-        if self.coap is None and self.mqtt is None and self.mqtts is None:
-            raise Failure("nothing to listen on: --coap, --mqtt or --mqtts", USAGE)
+        if self.coap is None and self.mqtt is None and self.mqtts is None and self.ocsp is None:
+            raise Failure("nothing to listen on: --coap, --mqtt, --mqtts or --ocsp", USAGE)
         for option, address in (("--mqtt", self.mqtt), ("--mqtts", self.mqtts)):
             if address is not None and not is_loopback(address[0]) and not self.expose:
                 raise Failure(
@@ -144,13 +146,14 @@ class _Relay:
         if self.service is not None:
             await self.service.publish(f"verified/{stream}", body)
 
-    async def announce(self, name: str, body: bytes) -> None:
-        """Publish an audit head or a revocation list for everybody."""
+    async def announce(self, name: str, body: bytes) -> bool:
+        """Publish an audit head or a revocation list for everybody; return whether the broker took it."""
         if self.service is not None and self.service.is_connected:
-            # Who did not get it asks for it, over CoAP if it is too long for a broker; nothing depends on
-            # this copy.
+            # Who did not get it asks for it; nothing depends on this copy.
             with suppress(ServiceError):
                 await self.service.publish(f"pub/{name}", body)
+                return True
+        return False
 
 
 async def _serve(options: Options, passphrase: bytes) -> None:
@@ -186,6 +189,9 @@ async def _serve(options: Options, passphrase: bytes) -> None:
             )
             coap = await _listen(stack, endpoint, ("--coap", options.coap))
             ready = [*coap.uris, *ready]
+        if options.ocsp is not None:
+            responder = listening(authority, options.directory, passphrase, options.ocsp)
+            ready.append(await _listen(stack, responder, ("--ocsp", options.ocsp)))
         tasks = await stack.enter_async_context(anyio.create_task_group())
         counts = Counts(authority, verifier, broker)
         print_line(f"ready {' '.join(ready)}")
