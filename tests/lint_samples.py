@@ -17,7 +17,7 @@ from protocol.cose import Algorithm
 from protocol.end_entity import Pointers, extensions_of, key_identifier, subject_of
 from protocol.exchange.request import KEY_ALGORITHMS, SIGNATURE_ALGORITHMS
 from protocol.labels import Domain, Tier
-from protocol.profiles import Naming, Profile, profile_of
+from protocol.profiles import Form, Naming, Profile, profile_of
 from protocol.profiles.authorities import MAX_SUB_CAS, CaProfile, lines_of
 
 NOW: Final = 1_800_000_000
@@ -30,7 +30,9 @@ NAMES: Final = {
     Naming.SECCID: "DETRLS" + "0" * 33,
     Naming.SERVICE: "cps-1",
 }
-ISSUER: Final = Name(((22, "V2G"), (4, "DE"), (8, "Trillium"), (1, "TRL sub-CA")))
+ISSUER: Final = Name(((22, "V2G"), (-4, "DE"), (8, "Trillium"), (1, "TRL sub-CA")))
+NATIVE_ISSUER: Final = Name.common_name("TRL-M")
+"""C509 of its own does not tell one kind of string from another, so it has UTF-8 alone."""
 CN, COUNTRY, ORGANISATION, UNIT, COMPONENT = 1, 4, 8, 9, 22
 
 
@@ -49,6 +51,10 @@ def uncompressed(key: SoftwareSigner) -> bytes:
 
 def _travelling(point: bytes) -> bytes:
     return bytes((0x100 - point[0],)) + point[1:]
+
+
+def _native(name: Name) -> Name:
+    return Name(tuple((abs(kind) if isinstance(kind, int) else kind, text) for kind, text in name.attributes))
 
 
 _HALF: Final = {Algorithm.ES256: 32, Algorithm.ES384: 48, Algorithm.ES512: 66}
@@ -72,11 +78,12 @@ class Sample:
 
     def make(self) -> c509.Certificate:
         """Sign it."""
+        is_foreign = self.form == c509.NATIVE and self.issuer_name == ISSUER
         tbs = c509.build_certificate(
             type=self.form,
             serial=self.serial,
-            issuer=self.issuer_name,
-            subject=self.subject,
+            issuer=NATIVE_ISSUER if is_foreign else self.issuer_name,
+            subject=_native(self.subject) if self.form == c509.NATIVE else self.subject,
             not_before=self.not_before,
             not_after=self.not_after,
             public_key=uncompressed(self.key),
@@ -148,6 +155,7 @@ def sample(label: str, *, algorithm: Algorithm | None = None) -> Sample:
             pointers=POINTERS,
         ),
         form=int(profile.form),
+        issuer_name=ISSUER if profile.form is Form.X509 else NATIVE_ISSUER,
         not_before=NOW - profile.backdate,
         not_after=None if profile.validity is None else NOW + profile.validity,
         profile=profile,
@@ -174,7 +182,7 @@ def authority_sample(name: str, *, is_root: bool) -> Sample:
     issuer = key if above is None else signer(above.algorithm, "issuer")
     attributes = [(1, authority.common_name.format(organisation="TRL"))]
     if authority.has_organisation:
-        attributes = [(4, "DE"), (8, "TRL"), *attributes]
+        attributes = [(-4, "DE"), (8, "TRL"), *attributes]
     if authority.component is not None:
         attributes = [(22, authority.component), *attributes]
     subject = Name(tuple(attributes))
@@ -198,7 +206,7 @@ def _authority_extensions(
     limit = below if authority.has_path_length else -1
     yield Extension(ExtensionId.BASIC_CONSTRAINTS, critical=True, value=limit)
     yield Extension(ExtensionId.KEY_USAGE, critical=True, value=32 | 64)
-    policy = c509.PolicyInformation(oid_from_text("2.25.1"))
+    policy = c509.PolicyInformation(oid_from_text("1.3.6.1.4.1.99999.2"))
     yield Extension(ExtensionId.CERTIFICATE_POLICIES, critical=False, value=(policy,))
     own = key_identifier(uncompressed(key), authority.key_identifier_bytes)
     yield said(ExtensionId.SUBJECT_KEY_IDENTIFIER, own)

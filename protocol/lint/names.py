@@ -91,6 +91,15 @@ def _subject(view: View, shape: Shape) -> Iterator[Deviation]:
         )
     if twice and _DC not in twice:
         yield shape.deviation(Rule.SUBJECT, f"{', '.join(map(_label, twice))} twice", wanted)
+    if any(kind == _C for kind, _ in view.certificate.subject.attributes) and view.point is not None:
+        # In X.509 the number of a PrintableString is negative.
+        yield shape.deviation(
+            Rule.SUBJECT,
+            "a country that is a UTF8String",
+            "a PrintableString",
+            Severity.WARNING,
+            requirement="RFC 5280 appendix A.1",
+        )
     yield from _common_name(view, shape)
 
 
