@@ -45,7 +45,7 @@ class Reserved:
     parent_id: int
     serial: bytes
     not_before: int
-    not_after: int
+    not_after: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +133,9 @@ def reserve(
             continue
         number += 1
         profile = order.profile
-        assert profile.validity is not None  # only tier 1 has none, and it is not issued here
-        not_after = min(writing.now + profile.validity, latest[order.ask.authority])
+        not_after: int | None = None  # a profile without an end means that, whenever its CA ends
+        if profile.validity is not None:
+            not_after = min(writing.now + profile.validity, latest[order.ask.authority])
         reserved = Reserved(number, parent, new_serial(), writing.now - profile.backdate, not_after)
         fresh[order.key_hash] = claim, reserved
         results.append(reserved)

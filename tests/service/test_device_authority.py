@@ -29,7 +29,7 @@ from protocol.exchange.request import RevocationReason
 from protocol.labels import Domain, Operation
 from protocol.ports import Inbound, Outbound, Reply
 from protocol.problem import Problem
-from protocol.profiles import over_the_air, services_of
+from protocol.profiles import over_the_air, profile_of, services_of
 from tests.world import NOW
 
 QUICK = Patience(answer=2, pause=0.01, longest_pause=0.05, give_up=3)
@@ -70,21 +70,25 @@ class Scene:
         return [one.state for one in shown.certificates if one.label == label]
 
 
+BOOTSTRAPS = ("meter-boot", "meter2-boot", "smki-boot", "its-boot")
+
+
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("scheme")
-    initialise(folder / "authority", passphrase=PASSPHRASE, now=NOW, roots=folder / "roots")
+    directory = folder / "authority"
+    initialise(directory, passphrase=PASSPHRASE, now=NOW, roots=folder / "roots", domains=tuple(Domain))
     shutil.rmtree(folder / "roots")
-    for domain, label in ((Domain.METERING, "meter-boot"), (Domain.ITS, "its-boot")):
-        with MakerIssuer(folder / "authority", domain, PASSPHRASE, clock=lambda: NOW) as maker:
-            make_batch(maker, label, 1, folder / domain.value)
+    for label in BOOTSTRAPS:
+        with MakerIssuer(directory, profile_of(label).domain, PASSPHRASE, clock=lambda: NOW) as maker:
+            make_batch(maker, label, 1, folder / label)
     return folder
 
 
 @asynccontextmanager
-async def scene(template: Path, folder: Path, domain: Domain = Domain.METERING) -> AsyncIterator[Scene]:
+async def scene(template: Path, folder: Path, label: str = "meter-boot") -> AsyncIterator[Scene]:
     shutil.copytree(template, folder, dirs_exist_ok=True)
-    (identity,) = (path.parent for path in (folder / domain.value).glob("*/identity.json"))
+    (identity,) = (path.parent for path in (folder / label).glob("*/identity.json"))
     async with (
         open_authority(folder / "authority", PASSPHRASE, clock=lambda: NOW) as agent,
         open_device(identity, wall=lambda: NOW, patience=QUICK) as device,
@@ -92,9 +96,9 @@ async def scene(template: Path, folder: Path, domain: Domain = Domain.METERING) 
         yield Scene(agent, device, Port(agent))
 
 
-@pytest.mark.parametrize("domain", [Domain.METERING, Domain.ITS])
-async def test_every_label_is_enrolled_and_rekeyed(template: Path, tmp_path: Path, domain: Domain) -> None:
-    async with scene(template, tmp_path, domain) as s:
+@pytest.mark.parametrize("bootstrap", BOOTSTRAPS)
+async def test_every_label_is_enrolled_and_rekeyed(template: Path, tmp_path: Path, bootstrap: str) -> None:
+    async with scene(template, tmp_path, bootstrap) as s:
         for label in services_of(s.device.identity.label):
             await s.device.enroll(label, s.port)
         for label in services_of(s.device.identity.label):
