@@ -63,7 +63,8 @@ def test_openssl_reads_the_same_as_lint(label: str) -> None:
         assert f"DC={shape.component}" in told
     if shape.is_alternative:
         assert re.search(r"Subject: ?\n", told)
-        assert value_of(told, "Subject Alternative Name") == (
-            True,
-            "othername: 1.3.6.1.5.5.7.8.4::<unsupported>",
-        )
+        alternative = value_of(told, "Subject Alternative Name")
+        assert alternative is not None
+        # Versions differ in how much of an otherName they tell.
+        assert alternative[0]
+        assert alternative[1].startswith("othername:")

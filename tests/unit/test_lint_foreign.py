@@ -149,6 +149,14 @@ def test_part_20_takes_certificate_policies() -> None:
     assert only(secc20(extra=((policies, True),)), "ev20-secc").rule is Rule.CRITICAL
 
 
+def test_a_country_is_a_printable_string() -> None:
+    # pkilint reads no other; OpenSSL and `cryptography` write one of themselves.
+    made = sample("ev-secc").with_attribute(4, "DE").make()
+    (found,) = lint(made, made.to_der(), profile_of("ev-secc"))
+    assert (found.rule, found.found) == (Rule.SUBJECT, "a country that is a UTF8String")
+    assert judged(secc(), "ev-secc") == ()
+
+
 def test_a_certificate_that_the_schema_has_no_room_for() -> None:
     found = only(secc(pointer_path="o" * 300), "ev-secc")
     assert (found.rule, found.requirement) == (Rule.SIZE, "[V2G2-010]")
