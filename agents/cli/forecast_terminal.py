@@ -31,12 +31,12 @@ _Style = Callable[[Bar], str]
 def show(found: Forecast) -> None:
     """Write a forecast to stdout."""
     out = console()
+    out.print(title(found), style="bold")
     if out.is_terminal:
         blocks = _EIGHTHS if out.encoding.lower().startswith("utf") else _PLAIN
         for line in chart(found, out.width, blocks):
             out.print(line, no_wrap=True, overflow="crop")
     else:
-        out.print(title(found))
         rows = [(day(bar.stretch.begins), f"{bar.load}", f"{bar.ends}") for bar in found.bars]
         out.print(table((found.by.value, "renewals", "end unrenewed"), rows, right=(1, 2)))
     out.print(peak(found), style="bold")
@@ -60,7 +60,6 @@ def chart(found: Forecast, width: int, blocks: str = _EIGHTHS) -> "Iterator[Text
     from rich.text import Text  # noqa: PLC0415 (rich is not needed for --help)
 
     room = max(10, width - _AXIS - 1)
-    yield Text(title(found), style="bold")
     ends = max(bar.ends for bar in found.bars)
     for start in range(0, len(found.bars), room):
         # More bars than columns: the rest goes below, on the same scale.
