@@ -31,6 +31,7 @@ CODES: Final[Mapping[ProblemKind, Code]] = MappingProxyType(
         ProblemKind.TOO_LARGE: Code.REQUEST_ENTITY_TOO_LARGE,
         ProblemKind.STALE_MESSAGE: Code.CONFLICT,
         ProblemKind.WRONG_CLIENT: Code.FORBIDDEN,
+        ProblemKind.OWNER_CHANGED: Code.FORBIDDEN,
     }
 )
 """The response code of every refusal; RFC 7252 §5.9.2 and §5.9.3, RFC 8132 (4.09, 4.22), RFC 8516 (4.29)."""

@@ -11,6 +11,7 @@ transport's own words for its `ProblemKind`.
     │  ├─ UnexpectedMessage          a message, but not now
     │  └─ CertificateUnusable        the authority's own certificate, and not as it should be
     ├─ RequestRejected           understood, and no
+    │  └─ OwnerChanged               the device belongs to somebody else now
     └─ ServiceError              not the peer's fault: try again later
        ├─ Overloaded
        ├─ Unreachable
@@ -65,6 +66,8 @@ class ProblemKind(IntEnum):
     """A signed message whose counter was used before, or is too old to tell."""
     WRONG_CLIENT = 22
     """A topic or connection that belongs to another client than the certificate names."""
+    OWNER_CHANGED = 23
+    """Good under an epoch that is over: the signed refusal carries the voucher of the next owner."""
 
 
 class LocalProtocolError(RuntimeError):
@@ -128,6 +131,19 @@ class RequestRejected(EnrollmentError):
         self.reason = problem_kind
         self.detail = detail
         self.retry_after = retry_after
+
+
+class OwnerChanged(RequestRejected):
+    """The device has got another owner, whose voucher it has verified: ask again, for that owner.
+
+    Args:
+        detail: For people.
+        at: Where the new owner's authority is, a URI; None where it is the same place as before.
+    """
+
+    def __init__(self, detail: str = "", at: str | None = None) -> None:
+        super().__init__(ProblemKind.OWNER_CHANGED, detail)
+        self.at = at
 
 
 class ServiceError(EnrollmentError):

@@ -4,11 +4,12 @@ A `Problem` is an unsigned hint: nobody vouches for it, so a device takes it onl
 and try again. What an authority means is in a signed refusal (`protocol.receipt`).
 """
 
+import re
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from protocol import cbor
-from protocol.errors import MalformedMessage, ProblemKind, RequestRejected
+from protocol.errors import MalformedMessage, OwnerChanged, ProblemKind, RequestRejected
 
 MAX_RETRY_AFTER: Final = 24 * 3600.0
 """Longest pause an authority may impose on a device, in seconds."""
@@ -44,6 +45,7 @@ TITLES: Final[dict[ProblemKind, str]] = {
     ProblemKind.TOO_LARGE: "too large",
     ProblemKind.STALE_MESSAGE: "stale message",
     ProblemKind.WRONG_CLIENT: "wrong client",
+    ProblemKind.OWNER_CHANGED: "owner changed",
 }
 
 TEMPORARY: Final = frozenset(
@@ -57,6 +59,20 @@ TEMPORARY: Final = frozenset(
 """Refusals that say nothing about the next try; they are never remembered."""
 
 
+ADDRESS: Final = re.compile(r"(coap|mqtt|mqtts)://[0-9A-Za-z.:\[\]_-]{1,100}")
+"""Where an authority can be reached: a URI without a path."""
+
+
+@dataclass(frozen=True, slots=True)
+class Successor:
+    """The owner after this one, as a refusal of kind OWNER_CHANGED names it."""
+
+    voucher: bytes
+    """Signed (`protocol.voucher`); whoever reads it verifies it."""
+    at: str | None = None
+    """Where that owner's authority is, an `ADDRESS`; None: where this one is, or as configured."""
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """A refusal as a value."""
@@ -66,11 +82,19 @@ class Problem:
     """For people. Nobody parses it."""
     retry_after: float | None = None
     """Seconds until the same request may do better; None where it will not."""
+    successor: Successor | None = None
+    """With OWNER_CHANGED; travels in signed refusals only."""
 
     @classmethod
     def of(cls, error: RequestRejected) -> "Problem":
         """Return the refusal that `error` stands for."""
         return cls(error.reason, error.detail, error.retry_after)
+
+    def as_error(self) -> RequestRejected:
+        """Return the exception that stands for it: `OwnerChanged` where there is a successor."""
+        if self.successor is not None:
+            return OwnerChanged(self.detail, self.successor.at)
+        return RequestRejected(self.kind, self.detail, self.retry_after)
 
     @property
     def is_temporary(self) -> bool:

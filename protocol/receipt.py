@@ -3,6 +3,9 @@
     COSE_Sign1({1: alg, 22: c5t}, payload = [SHA-256(request), kind or status, detail, retry_after/null],
                aad = ["est-no" or "est-ok", authority, label, op])
 
+A refusal of kind OWNER_CHANGED has two more elements: the next owner's voucher, and where that owner's
+authority is (a URI, or null).
+
 The signer is the authority's registration key, never its CA key; the key's certificate (EKU cmcRA) is
 issued by the authority itself and travels as the last element of `crts`.
 """
@@ -14,7 +17,7 @@ from protocol import cbor
 from protocol.cose import PublicKey, decode_sign1, is_signature_valid
 from protocol.errors import MalformedMessage, ProblemKind, RequestRejected
 from protocol.labels import Operation
-from protocol.problem import MAX_DETAIL_CHARS, MAX_RETRY_AFTER, Problem
+from protocol.problem import ADDRESS, MAX_DETAIL_CHARS, MAX_RETRY_AFTER, Problem, Successor
 from protocol.signing import Signer, sign1
 
 
@@ -56,8 +59,10 @@ def sign_verdict(
             signer, cbor.encode(payload), _aad("est-ok", authority, label, op), thumbprint=thumbprint
         )
     retry_after = None if verdict.retry_after is None else int(verdict.retry_after + 0.999)
-    payload = [request_digest, int(verdict.kind), verdict.detail[:MAX_DETAIL_CHARS], retry_after]
-    return sign1(signer, cbor.encode(payload), _aad("est-no", authority, label, op), thumbprint=thumbprint)
+    refusal = [request_digest, int(verdict.kind), verdict.detail[:MAX_DETAIL_CHARS], retry_after]
+    if verdict.successor is not None:
+        refusal += [verdict.successor.voucher, verdict.successor.at]
+    return sign1(signer, cbor.encode(refusal), _aad("est-no", authority, label, op), thumbprint=thumbprint)
 
 
 def signer_of(data: bytes) -> bytes:
@@ -99,12 +104,12 @@ def read_verdict(
             ProblemKind.BAD_SIGNATURE, "the verdict's signature is wrong, or it is for another door"
         )
     match cbor.decode(signed.payload):
-        case [bytes(digest), int(number), str(detail), (int() | None) as retry_after] if (
+        case [bytes(digest), int(number), str(detail), (int() | None) as retry_after, *more] if (
             type(number) is int
             and type(retry_after) is not bool
             and (retry_after is None or retry_after >= 0)
         ):
-            pass
+            successor = _successor(verdict, number, more)
         case _:
             raise MalformedMessage("a verdict is [digest, number, detail, retry_after]")
     if digest != hashlib.sha256(request).digest():
@@ -116,4 +121,21 @@ def read_verdict(
     except ValueError:
         # A newer authority's word for no; the refusal itself is authentic.
         kind = ProblemKind.NOT_ENTITLED
-    return Problem(kind, detail, None if retry_after is None else min(float(retry_after), MAX_RETRY_AFTER))
+    wait = None if retry_after is None else min(float(retry_after), MAX_RETRY_AFTER)
+    return Problem(kind, detail, wait, successor)
+
+
+def _successor(verdict: str, number: int, more: list[object]) -> Successor | None:
+    """Return what a refusal of kind OWNER_CHANGED says beyond others; MalformedMessage if not in its form."""
+    match more:
+        case []:
+            return None
+        case [bytes(voucher), None]:
+            at = None
+        case [bytes(voucher), str(at)] if ADDRESS.fullmatch(at):
+            pass
+        case _:
+            raise MalformedMessage("an owner's refusal goes on with [voucher, address/null]")
+    if verdict != "est-no" or number != ProblemKind.OWNER_CHANGED:
+        raise MalformedMessage("only a refusal for another owner carries a voucher")
+    return Successor(voucher, at)
