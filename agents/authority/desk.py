@@ -118,7 +118,10 @@ class Desk:
         for (ticket, _), result in zip(checks, results, strict=True):
             ticket.new_key = result.new_key
             effect = ticket.exchange.verified(
-                is_outer_good=result.is_outer_good, is_signer_good=result.is_signer_good, proof=result.proof
+                is_outer_good=result.is_outer_good,
+                is_signer_good=result.is_signer_good,
+                proof=result.proof,
+                former=result.former,
             )
             if isinstance(effect, Hint):
                 self._hint(ticket, effect, now)

@@ -34,6 +34,8 @@ class Verified:
     proof: Proof = Proof.GOOD
     new_key: bytes = b""
     """The new key as an uncompressed point (or as it came, where it is none), if the proof is good."""
+    former: int | None = None
+    """Which of `Verify.former` is good, where the outer signature is not."""
 
 
 _BAD: Final = Verified(is_outer_good=False)
@@ -93,10 +95,17 @@ class Verifier:
         return results
 
 
+def _former(effect: Verify) -> Verified:
+    for index, check in enumerate(effect.former):
+        if _is_good(check, _load_signer(check.algorithm, check.public_key)):
+            return Verified(is_outer_good=False, former=index)
+    return _BAD
+
+
 def _verify(effect: Verify) -> Verified:
     for check in (effect.signer, effect.outer):
         if check is not None and not _is_good(check, _load_signer(check.algorithm, check.public_key)):
-            return _BAD
+            return _BAD if check is effect.signer else _former(effect)
     check = effect.proof
     if check is None:
         return Verified(is_outer_good=True)

@@ -49,6 +49,7 @@ from protocol.exchange.facts import (
     CertificateFacts,
     DeviceFacts,
     Facts,
+    FormerEpoch,
     RememberedCertificate,
     RememberedRefusal,
 )
@@ -102,6 +103,8 @@ class Verifying:
     """Waiting to hear whether the signatures are good; the verdict is known if they are."""
 
     verdict: Order | Refuse
+    former: tuple[Refuse, ...]
+    """The verdict if the request is good for an owner before; as many as `Verify.former`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,21 +247,32 @@ class AuthorityExchange:
         device: DeviceFacts | None,
     ) -> Verify:
         signed, ask = state.request.signed, state.ask
-        door = Door(ask.authority, ask.label, ask.op, 0 if device is None else device.epoch)
         if signed.header.algorithm is not algorithm:
             public_key = b""  # a key of another kind: no signature by it verifies
-        outer = Check(signed.header.algorithm, public_key, signed.signature, signed.signed_bytes(door.aad))
+
+        def outer(epoch: int, *, is_ours: bool = True) -> Check:
+            door = Door(ask.authority, ask.label, ask.op, epoch)
+            key = public_key if is_ours else b""  # nothing is good here for what another authority owns
+            return Check(signed.header.algorithm, key, signed.signature, signed.signed_bytes(door.aad))
+
+        former = () if device is None else device.former
         proof: Check | None = None
         payload = state.request.payload
         if isinstance(verdict, Issue) and isinstance(payload, c509.CertificationRequest):
             # The point as it came: compressed, a point off the curve might turn into one on it.
             key = payload.public_key
             proof = Check(verdict.algorithm, key, payload.signature, payload.signed_bytes)
-        self._state = Verifying(verdict)
-        return Verify(outer, proof=proof)
+        self._state = Verifying(verdict, tuple(_owner_changed(ask, device, verdict, one) for one in former))
+        present = outer(0) if device is None else outer(device.epoch, is_ours=device.is_ours)
+        return Verify(present, proof=proof, former=tuple(outer(one.epoch) for one in former))
 
     def verified(
-        self, *, is_outer_good: bool, is_signer_good: bool = True, proof: Proof = Proof.GOOD
+        self,
+        *,
+        is_outer_good: bool,
+        is_signer_good: bool = True,
+        proof: Proof = Proof.GOOD,
+        former: int | None = None,
     ) -> Order | Refuse | Hint:
         """Go on with what the signatures of the last `Verify` turned out to be.
 
@@ -266,10 +280,13 @@ class AuthorityExchange:
             is_outer_good: The request is by the key of the signing certificate, for this door.
             is_signer_good: The maker signed a certificate that came by value.
             proof: What became of the proof of possession; GOOD where none was asked for.
+            former: Which of `Verify.former` is good, where `is_outer_good` is not.
         """
         state = self._state
         if not isinstance(state, Verifying):
             raise self._out_of_order("verified", Verifying)
+        if is_signer_good and not is_outer_good and former is not None:
+            return self._end(state.former[former])
         if not is_outer_good or not is_signer_good:
             return self._hint(ProblemKind.BAD_SIGNATURE, "wrong key, authority, owner, label or operation")
         verdict = state.verdict
@@ -309,3 +326,12 @@ class AuthorityExchange:
         return LocalProtocolError(
             f"exchange is at {type(self._state).__name__}, {method}() needs {needs.__name__}"
         )
+
+
+def _owner_changed(
+    ask: Ask, device: DeviceFacts | None, verdict: Order | Refuse, former: FormerEpoch
+) -> Refuse:
+    """Return the refusal of a request that is good for an owner before, whatever it would be for this one."""
+    signer = verdict.signer
+    problem = Problem(ProblemKind.OWNER_CHANGED, "the device has another owner now", None, former.successor)
+    return Refuse(ask, problem, device, signer if isinstance(signer, CertificateFacts) else None)

@@ -75,6 +75,8 @@ class Verify:
     """The maker's signature in a certificate that came by value."""
     proof: Check | None = None
     """Possession of the new key; None where the answer will be no anyway, or there is no new key."""
+    former: tuple[Check, ...] = ()
+    """The outer signature as a device makes it that knows an earlier owner; only if `outer` is bad."""
 
 
 @dataclass(frozen=True, slots=True)

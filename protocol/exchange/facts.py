@@ -11,7 +11,7 @@ from typing import Protocol
 
 from protocol.cose import Algorithm
 from protocol.labels import Domain
-from protocol.problem import Problem
+from protocol.problem import Problem, Successor
 
 
 class CertificateState(StrEnum):
@@ -116,6 +116,15 @@ class Signers(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class FormerEpoch:
+    """A time in which this authority owned a device, and which is over."""
+
+    epoch: int
+    successor: Successor
+    """What a device that still lives in it is told."""
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceFacts:
     """One device of the inventory."""
 
@@ -127,6 +136,10 @@ class DeviceFacts:
     """Owner number of the voucher by which the device came here."""
     entitled: frozenset[str]
     """Labels that it may have."""
+    is_ours: bool = True
+    """Whether it belongs to this authority in its present epoch; False where another authority has it."""
+    former: tuple[FormerEpoch, ...] = ()
+    """Newest first."""
 
 
 @dataclass(frozen=True, slots=True)
