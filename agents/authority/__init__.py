@@ -22,6 +22,8 @@ from agents.authority.inventory import (
 from agents.authority.layout import BadDirectory, Layout, Settings, read_settings
 from agents.authority.maker import MakerIssuer, maker_issuer
 from agents.authority.quota import Limits, Rate
+from agents.authority.reach import Fetches, Listed, Reached, Removal, reach
+from agents.authority.removals import confirm_removal
 from agents.authority.schema import WrongStore
 from agents.authority.store import Store
 
@@ -32,22 +34,28 @@ __all__ = [
     "CertificateSummary",
     "DeviceDetail",
     "DeviceSummary",
+    "Fetches",
     "Head",
     "InventoryError",
     "Layout",
     "Limits",
+    "Listed",
     "MakerIssuer",
     "NewDevice",
     "Rate",
+    "Reached",
+    "Removal",
     "Settings",
     "SignerDirectory",
     "Store",
     "WrongStore",
+    "confirm_removal",
     "initialise",
     "list_devices",
     "maker_issuer",
     "open_authority",
     "open_store",
+    "reach",
     "read_settings",
     "register_devices",
     "revoke",

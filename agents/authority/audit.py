@@ -43,6 +43,8 @@ class Event(StrEnum):
     SUPERSEDE = "supersede"
     VOID = "void"
     REVOKE = "revoke"
+    REMOVE = "remove"
+    """An operator says that a device no longer holds a certificate that ended."""
     REFUSE = "refuse"
     ALARM = "alarm"
     JUNK = "junk"

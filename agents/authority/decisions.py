@@ -10,7 +10,7 @@ from typing import Final
 from sqlalchemy import bindparam, delete, insert, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from agents.authority import life
+from agents.authority import life, removals
 from agents.authority.audit import Entry, Event
 from agents.authority.intents import Signed
 from agents.authority.schema import ANSWERS, CERTIFICATES
@@ -165,6 +165,7 @@ def _revoke(writing: Writing, order: Revoke, state: life.Life | None, ended: Los
         return _UNDONE
     if ended is None:
         life.revoke(writing, [state], order.reason, f"by its device: {order.reason.name.lower()}")
+        removals.record(writing, state.id, removals.DEVICE)
         return None
     return None if state.state == life.REVOKED else ended
 

@@ -170,8 +170,9 @@ REMOVALS: Final = Table(
     METADATA,
     Column("certificate_id", Integer, primary_key=True),
     Column("removed_at", Integer, nullable=False),
+    Column("told_by", Text, nullable=False),  # operator, device
 )
-"""Certificates of which an operator says that the device that held them holds them no more."""
+"""Certificates that somebody says are no longer on the device that held them."""
 
 REPORTS: Final = Table(
     "reports",
