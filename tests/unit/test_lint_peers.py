@@ -1,4 +1,4 @@
-"""Lint of what others made (with `cryptography`): each fault that peers ship, under its rule and its clause."""
+"""Lint of what others made (with `cryptography`): each fault that peers ship, under its rule and clause."""
 
 from typing import Any
 

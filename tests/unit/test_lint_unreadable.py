@@ -1,4 +1,4 @@
-"""Lint of certificates that no profile has, and of files that are broken: a clear deviation, never an error."""
+"""Lint of certificates that no profile has, and of broken files: a clear deviation, never an error."""
 
 import datetime as dt
 from typing import Any
