@@ -47,6 +47,12 @@ class Event(StrEnum):
     """An operator says that a device no longer holds a certificate that ended."""
     REFUSE = "refuse"
     ALARM = "alarm"
+    TRANSFER = "transfer"
+    """A device went to another owner, or came from one; says who approved."""
+    RESET = "reset"
+    """A device was sold, or is as new: what its owner gave it has ended."""
+    NEW_KEY = "new-key"
+    """A device has another tier 1 certificate."""
     JUNK = "junk"
     """Counts of what was not authenticated, once in a while."""
 

@@ -13,7 +13,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from agents.authority import life, removals
 from agents.authority.audit import Entry, Event
 from agents.authority.intents import Signed
-from agents.authority.schema import ANSWERS, CERTIFICATES
+from agents.authority.schema import ANSWERS, CERTIFICATES, DEVICES
 from agents.authority.store import Writing
 from protocol import c509
 from protocol.errors import ProblemKind
@@ -39,8 +39,10 @@ _INSERT_CERTIFICATES = insert(CERTIFICATES)
 _FIND_CERTIFICATES = select(CERTIFICATES.c.id, CERTIFICATES.c.encoded).where(
     CERTIFICATES.c.id.in_(bindparam("ids", expanding=True))
 )
-_FIND_PARENTS = select(CERTIFICATES.c.id, CERTIFICATES.c.state).where(
-    CERTIFICATES.c.id.in_(bindparam("ids", expanding=True))
+_FIND_PARENTS = (
+    select(CERTIFICATES.c.id, CERTIFICATES.c.state, DEVICES.c.epoch)
+    .select_from(CERTIFICATES.join(DEVICES, DEVICES.c.id == CERTIFICATES.c.device_id))
+    .where(CERTIFICATES.c.id.in_(bindparam("ids", expanding=True)))
 )
 _REMEMBER = upsert(ANSWERS)
 _REMEMBER = _REMEMBER.on_conflict_do_update(
@@ -92,6 +94,8 @@ def record(
 
 
 _UNDONE: Final = Lost(Problem(ProblemKind.UNAVAILABLE, "not done"))
+_OTHER_OWNER: Final = Lost(Problem(ProblemKind.UNAVAILABLE, "the device changes its owner just now", 1.0))
+"""For the moment between a look and a change; whoever asks again is told who the new owner is."""
 _NOT_PENDING: Final = Lost(Problem(ProblemKind.NO_SUCH_CERTIFICATE, "the certificate is not pending"))
 
 
@@ -174,12 +178,10 @@ def _issue(writing: Writing, issues: Sequence[Signed], turn: Sequence[int], outc
     """Record at most one certificate per device."""
     connection, now = writing.connection, writing.now
     signed = [issues[index] for index in turn]
-    parents = {
-        row.id: row.state
-        for row in connection.execute(
-            _FIND_PARENTS, {"ids": list({item.reserved.parent_id for item in signed})}
-        )
-    }
+    asked = list({item.reserved.parent_id for item in signed})
+    found = connection.execute(_FIND_PARENTS, {"ids": asked}).all()
+    parents = {row.id: row.state for row in found}
+    epochs = {row.id: row.epoch for row in found}
     recorded = {
         row.id: row.encoded
         for row in connection.execute(_FIND_CERTIFICATES, {"ids": [item.reserved.id for item in signed]})
@@ -187,7 +189,9 @@ def _issue(writing: Writing, issues: Sequence[Signed], turn: Sequence[int], outc
     fresh: list[Signed] = []
     for index, item in zip(turn, signed, strict=True):
         known = recorded.get(item.reserved.id)
-        if known is not None:  # a twin in another group was first: its signature counts, not ours
+        if epochs.get(item.reserved.parent_id) != item.order.device.epoch:
+            outcomes[index] = _OTHER_OWNER
+        elif known is not None:  # a twin in another group was first: its signature counts, not ours
             outcomes[index] = Issued(known)
         elif parents.get(item.reserved.parent_id) != life.CURRENT:
             outcomes[index] = _ENDED.get(parents.get(item.reserved.parent_id, ""), _UNDONE)

@@ -125,6 +125,12 @@ def lives_of_device(writing: Writing, device_id: int) -> list[Life]:
     return [Life(*row) for row in writing.connection.execute(_OF_DEVICES, {"devices": [device_id]})]
 
 
+def services_of_devices(writing: Writing, devices: Iterable[int]) -> list[Life]:
+    """Return what is pending or current of these devices, tier 1 left out: all that an owner gave them."""
+    rows = writing.connection.execute(_ALIVE_OF_DEVICES, {"devices": list(devices)})
+    return [life for life in (Life(*row) for row in rows) if life.parent_id is not None]
+
+
 def pending_of(writing: Writing, places: Iterable[tuple[int, str]]) -> list[Life]:
     """Return the pending certificates under these (device, label) pairs."""
     wanted = set(places)

@@ -1,12 +1,14 @@
 """What the store knows about a group of requests: a handful of queries for the whole group."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Final
 
 from sqlalchemy import Select, bindparam, select, tuple_
 from sqlalchemy.engine import Connection
 
+from agents.authority.epochs import with_epochs
 from agents.authority.schema import ANSWERS, CERTIFICATES, DEVICES, KEYS
 from protocol.cose import Algorithm
 from protocol.errors import ProblemKind
@@ -175,7 +177,32 @@ def find_facts(connection: Connection, lookups: Sequence[Lookup], now: int) -> l
                 target=target,
             )
         )
-    return found
+    return _as_owned(connection, lookups, found)
+
+
+def _as_owned(connection: Connection, lookups: Sequence[Lookup], found: list[Facts]) -> list[Facts]:
+    """Return the facts with what there is to say of devices that have changed their owner."""
+    asking = [facts.registered if facts.signer is None else facts.signer.device for facts in found]
+    changed = with_epochs(
+        connection,
+        [
+            (device, lookup.ask.authority)
+            for device, lookup in zip(asking, lookups, strict=True)
+            if device is not None
+        ],
+    )
+    if not changed:
+        return found
+    told: list[Facts] = []
+    for facts, device, lookup in zip(found, asking, lookups, strict=True):
+        known = None if device is None else changed.get((device.id, lookup.ask.authority))
+        if known is None:
+            told.append(facts)
+        elif facts.signer is None:
+            told.append(replace(facts, registered=known))
+        else:
+            told.append(replace(facts, signer=replace(facts.signer, device=known)))
+    return told
 
 
 def _certificates(

@@ -56,8 +56,26 @@ DEVICES: Final = Table(
     Column("epoch", Integer, nullable=False),
     Column("entitled", Text, nullable=False),  # labels, separated by blanks
     Column("registered_at", Integer, nullable=False),
+    Column("owner", Text),  # what the owner is called, where several share this authority
     Index("devices_by_name", "name", "maker", unique=True),
 )
+
+OWNERS: Final = Table(
+    "owners",
+    METADATA,
+    Column("device_id", Integer, ForeignKey("devices.id"), primary_key=True),
+    Column("epoch", Integer, primary_key=True),
+    Column("authority", LargeBinary(32), nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("voucher", LargeBinary),  # None: the device came with it
+    Column("signed_by", LargeBinary(32)),
+    Column("is_by_maker", Integer, nullable=False),
+    Column("shortcut", LargeBinary),
+    Column("at", Text),
+    Column("since", Integer, nullable=False),
+    Column("approved_by", Text, nullable=False),
+)
+"""Every owner of the devices that ever changed one (`agents.authority.epochs`)."""
 
 KEYS: Final = Table(
     "keys",
