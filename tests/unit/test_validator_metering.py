@@ -179,6 +179,9 @@ def test_a_device_s_certificate_has_the_form_of_smki(
 
 def test_a_subject_that_is_empty_by_accident_is_refused(suite_1: tuple[Party, Party]) -> None:
     assert Reason.SUBJECT in reasons(suite_1, meter(suite_1[1], cn=None))
+    aside = replace(SMKI_DS.extensions, rules={}, others=True)
+    quiet = replace(SMKI_DS, extensions=aside, subject=replace(SMKI_DS.subject, empty=False))
+    assert Reason.SUBJECT in reasons(suite_1, smki(suite_1[1], critical=False), quiet)
     lenient = replace(METER_DS, subject=replace(METER_DS.subject, common_name=None))
     assert reasons(suite_1, meter(suite_1[1], cn=None), lenient) == {Reason.SUBJECT}
     assert accept(suite_1, smki(suite_1[1]), replace(SMKI_DS, basic_constraints=LeafConstraints.EITHER))

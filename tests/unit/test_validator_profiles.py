@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Final
+from typing import Any, Final
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from agents.authority import pki
 from agents.authority.issuer import Issuer, ToBeIssued
@@ -17,7 +20,7 @@ from protocol.profiles.authorities import CaProfile, lines_of
 from protocol.validator import Path, PathRejected, Policy, Reason, policy_of, validate
 from protocol.validity import Clock
 from tests.ev_policies import CONTRACT_2, CONTRACT_20, CPS_2, CPS_20, SECC_2, SECC_20, SMKI_DS
-from tests.ev_world import NOW, PART_20, EvWorld
+from tests.ev_world import NOW, PART_20, EvWorld, Party, Style, Wish, root
 
 NAMES: Final = {
     Naming.SYSTEM_TITLE: "54524C0000000001",
@@ -42,8 +45,6 @@ def is_maker_s(profile: Profile) -> bool:
 
 
 def read(ca: pki.Ca) -> c509.Certificate:
-    from cryptography.hazmat.primitives.serialization import Encoding
-
     return c509.from_der(ca.certificate.public_bytes(Encoding.DER))
 
 
@@ -200,12 +201,67 @@ def test_our_smki_certificates_keep_the_table_written_by_hand() -> None:
     assert taken(line.issue(profile_of("smki-ds")), line, SMKI_DS)
 
 
+def foreign(world: EvWorld, leaf: Party, label: str, **named: Any) -> frozenset[Reason]:
+    """Why a chain of another scheme is refused under a label; nothing if it is taken."""
+    policy = policy_of(profile_of(label), is_ours=False)
+    roots = named.get("roots", world.roots)
+    try:
+        validate(
+            leaf.certificate,
+            named.get("pool", world.cas),
+            roots,
+            policy=policy,
+            clock=named.get("clock", CLOCK),
+        )
+    except PathRejected as error:
+        return error.reasons
+    return frozenset()
+
+
+OWN: Final = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.32473.1"), b"\x05\x00")
+SECC: Final[dict[str, Any]] = {"cn": NAMES[Naming.SECCID]}
+
+
 def test_foreign_part_20_chains_are_judged_by_the_profile_too() -> None:
     world = EvWorld(PART_20)
-    cas, roots = world.cas, world.roots
-    policy = policy_of(profile_of("ev20-secc"), is_ours=False)
-    leaf = world.secc(cn=NAMES[Naming.SECCID])
-    assert validate(leaf.certificate, cas, roots, policy=policy, clock=CLOCK)
+    assert not foreign(world, world.secc(**SECC), "ev20-secc")
+    assert foreign(world, world.secc(**SECC), "ev-secc")
+    assert Reason.ROLE in foreign(world, world.cps(cn="cps-1"), "ev20-secc")
+    extra: dict[str, Any] = {"extra": ((OWN, False),), **SECC}
+    assert foreign(world, world.secc(**extra), "ev20-secc") == {Reason.EXTENSION_FORBIDDEN}
+    no_pointers: dict[str, Any] = {
+        "without": frozenset({x509.CRLDistributionPoints, x509.AuthorityInformationAccess}),
+        **SECC,
+    }
+    assert foreign(world, world.secc(**no_pointers), "ev20-secc") == {Reason.EXTENSION_MISSING}
+
+
+def test_foreign_part_2_chains_are_judged_by_the_profile_too() -> None:
+    world = EvWorld()
+    assert not foreign(world, world.secc(**SECC), "ev-secc")
+    assert foreign(world, world.secc(world.cpo1, **SECC), "ev-secc") == {Reason.PATH_LENGTH}
+    assert foreign(world, world.secc(pointer_path="x" * 250, **SECC), "ev-secc") == {Reason.TOO_LARGE}
+    assert foreign(world, world.secc(world.mo2, **SECC), "ev-secc") == {Reason.ROLE}
+
+
+def test_foreign_meters_are_judged_by_the_profile_too() -> None:
+    world = EvWorld(Style(has_pointers=False))
+    top = root("Meters", world.style)
+    sub = top.ca("Meters Sub", 0)
+    where: dict[str, Any] = {"pool": [sub.certificate], "roots": [top.certificate]}
+    wish = Wish(cn=NAMES[Naming.SYSTEM_TITLE], organisation=None, constraints=None)
+    assert not foreign(world, sub.issue(wish), "meter-ds", **where)
+    other_name = x509.IssuerAlternativeName([x509.DNSName("a.test")])
+    found = foreign(world, sub.issue(replace(wish, extra=((other_name, False),))), "meter-ds", **where)
+    assert found == {Reason.EXTENSION_FORBIDDEN}
+    p384 = ec.generate_private_key(ec.SECP384R1())
+    policy = replace(policy_of(profile_of("meter-ds"), is_ours=False), leaf_keys=frozenset({1, 2}))
     with pytest.raises(PathRejected) as caught:
-        validate(world.cps(cn="cps-1").certificate, cas, roots, policy=policy, clock=CLOCK)
-    assert Reason.ROLE in caught.value.reasons
+        validate(
+            sub.issue(replace(wish, key=p384)).certificate,
+            where["pool"],
+            where["roots"],
+            policy=policy,
+            clock=CLOCK,
+        )
+    assert caught.value.reasons == {Reason.CURVE}

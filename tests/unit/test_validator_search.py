@@ -1,12 +1,12 @@
 """Building paths: many roots of one name, cross-certificates, loops, and pools that want to burn our time."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import pairwise
 from typing import Any
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
 from protocol import c509
 from protocol.c509 import ExtensionId, KeyUsage
@@ -18,6 +18,7 @@ from protocol.validator import (
     PathRejected,
     Policy,
     Reason,
+    Suite,
     validate,
 )
 from protocol.validator import signatures as validator_signatures
@@ -84,6 +85,22 @@ def test_of_ten_roots_without_key_identifiers_the_signature_finds_the_right_one(
     )
     assert path.root == roots[9].certificate
     assert len(checks) == 11
+
+
+def test_a_root_among_the_candidates_is_tried_once(world: EvWorld, checks: list[str]) -> None:
+    liar = root("V2G Root", role="V2G", identifier=world.v2g.identifier)
+    leaf, roots = world.secc(world.v2g), [liar.certificate]
+    policy = replace(SECC_2, min_intermediates=0, exact_path_lengths=False)
+    assert reasons(world, leaf, policy, pool=roots * 3, roots=roots) == {Reason.BAD_SIGNATURE}
+    assert len(checks) == 1
+
+
+def test_the_attempt_that_came_furthest_tells(world: EvWorld) -> None:
+    """Whatever comes after it."""
+    stranger = root("Nobody's").ca("CPO Sub2", 0, role="V2G", country="DE", without=BARE)
+    late = root("V2G Root", role="V2G", key=world.v2g.key, not_after=NOW - 1)
+    pool = [*world.cas, stranger.certificate]
+    assert reasons(world, world.secc(), SECC_2, pool=pool, roots=[late.certificate]) == {Reason.EXPIRED}
 
 
 def test_a_root_that_only_claims_the_key_identifier_is_passed_over(world: EvWorld) -> None:
@@ -304,10 +321,34 @@ def test_native_certificates_are_validated_like_others() -> None:
     with pytest.raises(PathRejected) as caught:
         validate(leaf, [], [top.certificate], policy=replace(policy, form=3), clock=CLOCK)
     assert caught.value.reasons == {Reason.FORM}
-    padded = replace(leaf, signature=b"\0" + leaf.signature[:32] + b"\0" + leaf.signature[32:])
+    unsigned = c509.TbsCertificate(*(getattr(leaf, field.name) for field in fields(c509.TbsCertificate)))
+    assert unsigned.with_signature(leaf.signature) == leaf
+    padded = unsigned.with_signature(b"\0" + leaf.signature[:32] + b"\0" + leaf.signature[32:])
     with pytest.raises(PathRejected) as caught:
         validate(padded, [], [top.certificate], policy=policy, clock=CLOCK)
     assert caught.value.reasons == {Reason.BAD_SIGNATURE}
+
+
+@pytest.mark.parametrize(("bits", "reason"), [(1024, Reason.BAD_KEY), (2048, None)])
+def test_rsa_is_for_policies_that_allow_it_and_never_short(
+    world: EvWorld, bits: int, reason: Reason | None
+) -> None:
+    key = rsa.generate_private_key(65537, bits)  # a weak one, too: it is refused
+    top = root("RSA", key=key)
+    leaf = top.issue(Wish())
+    trust: dict[str, Any] = {"pool": [], "roots": [top.certificate]}
+    with pytest.raises(PathRejected, match="RSA-PKCS1-SHA256 of a RSA key") as caught:
+        accept(world, leaf, PLAIN, **dict(trust))
+    assert caught.value.reasons == {Reason.ALGORITHM}
+    policy = replace(PLAIN, suites=frozenset({Suite(0, 23)}))
+    if reason is None:
+        assert accept(world, leaf, policy, **dict(trust))
+        forged = replace(leaf.certificate, signature=bytes(len(leaf.certificate.signature)))
+        with pytest.raises(PathRejected) as caught:
+            validate(forged, [], [top.certificate], policy=policy, clock=CLOCK)
+        assert caught.value.reasons == {Reason.BAD_SIGNATURE}
+    else:
+        assert reasons(world, leaf, policy, **dict(trust)) == {reason}
 
 
 def test_ed25519_is_a_suite_like_others(world: EvWorld) -> None:
