@@ -1,7 +1,7 @@
 """Small pictures of bars, lines and words: as SVG by hand, as PNG with Pillow where that is installed.
 
-A bar chart needs no plotting library: matplotlib would bring Pillow, numpy and more along. SVG is text and always
-works; a PNG needs a font and a rasteriser, which is all that Pillow is for.
+A bar chart needs no plotting library: matplotlib would bring Pillow, numpy and more along. SVG is text and
+always works; a PNG needs a font and a rasteriser, which is all that Pillow is for.
 """
 
 import io
