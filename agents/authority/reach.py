@@ -150,6 +150,7 @@ def reach(store: Store) -> list[Reached]:
         numbers.sort()
     found: list[Reached] = []
     for row in rows:
+        profile = PROFILES.get(row.label)
         listed = lists.first(row.authority, row.ended_revision)
         those = verified.get(row.authority, [])
         found.append(
@@ -161,7 +162,7 @@ def reach(store: Store) -> list[Reached]:
                 row.authority,
                 row.ended_at,
                 RevocationReason(row.reason or 0),
-                lists.is_published(row.authority),
+                profile is None or profile.tier is not Tier.BOOTSTRAPPING,
                 listed,
                 {} if listed is None else lists.fetches(row.authority, listed.number),
                 None if row.ocsp_count is None else Fetches(row.ocsp_count, row.ocsp_last),
@@ -212,9 +213,6 @@ class _Lists:
         for authority, *fetches in connection.execute(_FETCHES):
             self._fetches[authority].append((fetches[0], fetches[1], fetches[2], fetches[3]))
         self._known: dict[tuple[bytes, int], dict[str, Fetches]] = {}
-
-    def is_published(self, authority: bytes) -> bool:
-        return authority in self._numbers
 
     def first(self, authority: bytes, revision: int) -> Listed | None:
         """Return the first list that shows `revision`."""

@@ -35,7 +35,7 @@ from protocol.exchange.device_pace import Pace, Patience
 from protocol.exchange.request import RevocationReason
 from protocol.labels import Operation
 from protocol.message import sign_message
-from protocol.ports import DeviceTransport
+from protocol.ports import DeviceTransport, Media
 from protocol.profiles import profile_of
 
 __all__ = ["Device", "DeviceError", "open_device"]
@@ -195,15 +195,26 @@ class Device:
             machine = self._bearer.give_back(label, reason)
             await self._run(label, machine, transport, progress)
 
-    async def fetch_revocations(self, transport: DeviceTransport) -> RevocationList:
+    async def fetch_revocations(
+        self,
+        transport: DeviceTransport,
+        *,
+        media: Media = Media.PKIX_CRL,
+        known: RevocationList | None = None,
+    ) -> RevocationList:
         """Return the authority's newest revocation list, verified, never an older one than seen before.
+
+        Args:
+            transport: To the authority.
+            media: C509_CRL for a quarter of the bytes.
+            known: What this returned the last time: then only what is new since travels.
 
         Raises:
             ExchangeTimeout: None came that holds.
         """
         label = self.first_label
         async with self._lock:
-            machine = self._bearer.fetch_revocations()
+            machine = self._bearer.fetch_revocations(media, known)
             await self._run(label, machine, transport, None)
         assert machine.result is not None
         return machine.result

@@ -20,6 +20,7 @@ from protocol.exchange.device_return import GiveBack
 from protocol.exchange.device_trust import Anchor, Trust
 from protocol.exchange.request import RevocationReason
 from protocol.labels import Operation
+from protocol.ports import Media
 from protocol.profiles import Profile, profile_of, services_of
 from protocol.validity import Clock
 from protocol.voucher import read_voucher
@@ -111,11 +112,15 @@ class Bearer:
         clock = self.clock()
         return GiveBack(self._trust(clock), label, current.certificate, signer, reason, clock, self.patience)
 
-    def fetch_revocations(self) -> Fetch[RevocationList]:
-        """Return the machine that fetches the authority's revocation list."""
+    def fetch_revocations(
+        self, media: Media = Media.PKIX_CRL, known: RevocationList | None = None
+    ) -> Fetch[RevocationList]:
+        """Return the machine that fetches the authority's revocation list, or what is new since `known`."""
         clock = self.clock()
         lowest = self._store.trust.crl_number
-        return fetch_revocations(self._trust(clock), self.first_label, lowest, clock, self.patience)
+        return fetch_revocations(
+            self._trust(clock), self.first_label, lowest, clock, self.patience, media=media, known=known
+        )
 
     def fetch_template(self, label: str) -> Fetch[tuple[Algorithm, ...]]:
         """Return the machine that asks which algorithms the authority takes under `label`."""

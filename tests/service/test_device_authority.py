@@ -27,7 +27,7 @@ from protocol.exchange.device_pace import Patience
 from protocol.exchange.facts import CertificateState
 from protocol.exchange.request import RevocationReason
 from protocol.labels import Domain, Operation
-from protocol.ports import Inbound, Outbound, Reply
+from protocol.ports import Inbound, Media, Outbound, Reply
 from protocol.problem import Problem
 from protocol.profiles import over_the_air, profile_of, services_of
 from tests.world import NOW
@@ -47,7 +47,9 @@ class Port:
 
     async def exchange(self, request: Outbound) -> Reply:
         self.asked.append(request)
-        reply = await self.agent.handle(Inbound(request.label, request.op, request.body, "test:1"))
+        reply = await self.agent.handle(
+            Inbound(request.label, request.op, request.body, "test:1", request.accept, request.base)
+        )
         if request.op in self.deaf_to:
             self.deaf_to.remove(request.op)
             raise Unreachable("just now")
@@ -172,6 +174,22 @@ async def test_what_is_given_back_is_on_the_revocation_list(template: Path, tmp_
         assert certificate.serial in after.serials
         assert after.number > before.number
         assert s.device._store.trust.crl_number == after.number
+
+
+async def test_a_meter_follows_the_list_in_c509_form_by_what_is_new(template: Path, tmp_path: Path) -> None:
+    async with scene(template, tmp_path) as s:
+        await s.device.enroll("meter-ds", s.port)
+        certificate = await s.device.enroll("meter-ka", s.port)
+        known = await s.device.fetch_revocations(s.port, media=Media.C509_CRL)
+        await s.device.give_back("meter-ka", s.port)
+        after = known
+        with anyio.fail_after(5):
+            while after.number == known.number:  # the authority gives a list out for half a second
+                await anyio.sleep(0.05)
+                after = await s.device.fetch_revocations(s.port, media=Media.C509_CRL, known=known)
+        assert s.port.asked[-1].base == known.number
+        assert after.serials == known.serials | {certificate.serial}
+        assert after == await s.device.fetch_revocations(s.port), "the same as DER"
 
 
 async def test_giving_back_the_signing_certificate_survives_a_lost_receipt(
