@@ -139,8 +139,8 @@ def notes(certificate: c509.Certificate) -> tuple[str, ...]:
         ),
         None,
     )
-    if algorithm is None or algorithm is Algorithm.EDDSA:
-        return ()
+    if certificate.is_ca or algorithm is None or algorithm is Algorithm.EDDSA:
+        return ()  # CA certificates are known by their keys, so either form of their signature will do
     if with_low_s(algorithm, certificate.signature) == certificate.signature:
         return ()
     return ("the larger of two possible s in its signature: issuers here write the smaller",)
