@@ -39,8 +39,8 @@ class Epoch:
     is_by_maker: bool
     """Whether that is the maker's voucher key, which the device has pinned."""
     shortcut: bytes | None
-    """For a device that came back: a second voucher, by the authority here, for whoever still believes that it
-    never went."""
+    """Where a device came back: a second voucher, by the authority here, for a device that still believes
+    that it never went."""
     at: str | None
     """Where the owner's authority is."""
     since: int
@@ -98,7 +98,9 @@ def with_epochs(
     epochs = read_epochs(connection, {number for number, _ in moved})
     return {
         (number, authority): replace(
-            device, is_ours=epochs[number][-1].authority == authority, former=former(epochs[number], authority)
+            device,
+            is_ours=epochs[number][-1].authority == authority,
+            former=former(epochs[number], authority),
         )
         for (number, authority), device in moved.items()
         if number in epochs
