@@ -33,6 +33,7 @@ from protocol.errors import (
     ExchangeTimeout,
     LocalProtocolError,
     MalformedMessage,
+    OwnerChanged,
     RequestRejected,
 )
 from protocol.exchange.device_ask import Ask, Waiting
@@ -57,6 +58,7 @@ class State(Enum):
     CONFIRMING = "confirming the certificate"
     REPORTING = "reporting a certificate that cannot be used"
     RETURNING = "giving a certificate back"
+    CHECKING = "asking whether it is still known"
     FETCHING = "fetching what is public"
     DONE = "done"
     FAILED = "failed"
@@ -147,8 +149,9 @@ class Enrollment:
                 return heard.effects + self._certificate_arrived(heard.answer, now)
             case Receipt():
                 return heard.effects + self._receipt_arrived(heard.answer)
-            case Problem(kind, detail, retry_after):
-                error = self._unusable or RequestRejected(kind, detail, retry_after)
+            case Problem() as problem:
+                told = problem.as_error()
+                error = told if isinstance(told, OwnerChanged) else self._unusable or told
                 return (*heard.effects, Discard(), self._end(State.FAILED, Fail(error)))
             case _:
                 assert_never(heard.answer)

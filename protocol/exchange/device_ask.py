@@ -17,7 +17,7 @@ from typing import Final
 
 from protocol.cose import decode_sign1
 from protocol.errors import LocalProtocolError, MalformedMessage, ProblemKind, RequestRejected
-from protocol.exchange.device_effects import Credential, Effects, Save, Send
+from protocol.exchange.device_effects import Credential, Effects, Save, Send, TakeVoucher
 from protocol.exchange.device_pace import Pace
 from protocol.exchange.device_trust import Trust, UnknownRegistrar
 from protocol.exchange.request import Door, sign_request
@@ -199,6 +199,15 @@ class Ask:
         return self._trust.read_verdict(body, request=self._request, label=self._door.label, op=self._door.op)
 
     def _decided(self, verdict: Receipt | Problem, now: float, jitter: float) -> Heard:
-        if isinstance(verdict, Problem) and verdict.is_temporary:
+        if not isinstance(verdict, Problem):
+            return Heard(answer=verdict)
+        if verdict.is_temporary:
             return Heard(self._hinted(verdict, now, jitter))
-        return Heard(answer=verdict)
+        if verdict.successor is None:
+            return Heard(answer=verdict)
+        try:
+            voucher = self._trust.read_voucher(verdict.successor.voucher)
+        except (MalformedMessage, RequestRejected) as error:
+            # The authority's own words, and yet no owner that can be believed.
+            return Heard(answer=Problem(verdict.kind, f"the voucher does not hold: {error}"))
+        return Heard((TakeVoucher(voucher, verdict.successor.at),), verdict)

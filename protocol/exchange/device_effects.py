@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from protocol.errors import EnrollmentError
 from protocol.ports import Outbound
 from protocol.signing import Signer
+from protocol.voucher import Voucher
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,15 @@ class LearnRevocations:
     """crlNumber; an older list is never taken again."""
     this_update: int
     """POSIX seconds: it is later than this."""
+
+
+@dataclass(frozen=True, slots=True)
+class TakeVoucher:
+    """Store who owns the device now, and forget what the owner before gave: it was verified."""
+
+    voucher: Voucher
+    at: str | None
+    """Where the new owner's authority is, a URI; None: where the one before was, or as configured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,5 +107,5 @@ class Fail:
     error: EnrollmentError
 
 
-Effect = Learn | LearnRevocations | Save | Install | Promote | Discard | Drop | Send | Done | Fail
+Effect = Learn | LearnRevocations | TakeVoucher | Save | Install | Promote | Discard | Drop | Send | Done | Fail
 Effects = tuple[Effect, ...]

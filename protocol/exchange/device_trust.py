@@ -28,6 +28,7 @@ from protocol.profiles import Profile
 from protocol.receipt import Receipt, read_verdict, signer_of
 from protocol.signing import Signer
 from protocol.validity import Clock
+from protocol.voucher import Voucher, read_voucher
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,8 @@ class Anchor:
     """Key identifier of the owner's CA, 32 bytes."""
     epoch: int
     """Number of owners before this one."""
+    voucher_keys: tuple[PublicKey, ...] = ()
+    """The maker's, which may name the next owner whoever this one is."""
 
 
 class UnknownRegistrar(Exception):
@@ -144,6 +147,21 @@ class Trust:
         if unusable is not None:
             raise CertificateUnusable(unusable.reason, str(unusable))
         return certificate
+
+    def read_voucher(self, data: bytes) -> Voucher:
+        """Return the voucher of a later owner, whom the maker or the present owner names.
+
+        Epochs decide, no clock is asked: whoever's is wrong by years, the device finds its owner.
+
+        Raises:
+            MalformedMessage: Not a voucher.
+            RequestRejected: By another key, for another device, or not of a later epoch.
+        """
+        keys = self.anchor.voucher_keys
+        own = self.public_key
+        if own is not None:
+            keys = (*keys, own)
+        return read_voucher(data, keys, device=self.anchor.device, lowest_epoch=self.anchor.epoch + 1)
 
     def read_verdict(self, data: bytes, *, request: bytes, label: str, op: Operation) -> Receipt | Problem:
         """Return what the authority says, in its own words, to `request`.
