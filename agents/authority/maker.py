@@ -10,25 +10,32 @@ from types import TracebackType
 from typing import Final, Self
 
 from cryptography.hazmat.primitives.asymmetric import ec
+from sqlalchemy import bindparam, select
 
 from agents.authority.domain import read_certificate, read_line
 from agents.authority.intents import new_serial
 from agents.authority.inventory import NewDevice, register_devices
 from agents.authority.issuer import Issuer, ToBeIssued
 from agents.authority.layout import BadDirectory, Layout, Settings, read_settings
+from agents.authority.schema import DEVICES, KEYS
 from agents.authority.store import Store
 from agents.devices.identity import VOUCHING_ROOT
 from agents.factory.maker import MadeDevice
 from agents.keys import SoftwareSigner, load_private_key
 from protocol import c509
-from protocol.cose import PublicKey
+from protocol.cose import Algorithm, PublicKey
 from protocol.errors import EnrollmentError
+from protocol.exchange.authority_rules import key_hash
+from protocol.exchange.request import KEY_ALGORITHMS
 from protocol.labels import Domain
 from protocol.path import Authority, check_name, verification_key, verify_authority
 from protocol.profiles import PROFILES, Profile, profile_of, services_of
 from protocol.signing import Signer
 from protocol.validity import Clock
 from protocol.voucher import Voucher, key_identifier
+
+_KNOWN_DEVICES = select(DEVICES.c.client_id).where(DEVICES.c.client_id.in_(bindparam("ids", expanding=True)))
+_KNOWN_KEYS = select(KEYS.c.key_hash).where(KEYS.c.key_hash.in_(bindparam("hashes", expanding=True)))
 
 
 class MakerIssuer:
@@ -135,6 +142,26 @@ class MakerIssuer:
     def voucher(self, name: str, *, epoch: int = 0) -> bytes:
         """Return a voucher that names `owner` as the device's owner."""
         return Voucher.issue(self.voucher_signer, self._voucher_key_id, name, self.owner, epoch).encoded
+
+    def known_devices(self, client_ids: Sequence[str]) -> frozenset[str]:
+        """Return those of these client-ids (a few hundred at most) that the inventory has."""
+        with self._store.reading() as connection:
+            return frozenset(connection.execute(_KNOWN_DEVICES, {"ids": list(client_ids)}).scalars())
+
+    def known_keys(self, public_keys: Sequence[bytes]) -> frozenset[bytes]:
+        """Return those of these keys, as uncompressed points, that were certified before."""
+        hashes = {key_hash(self._key_number(key), key): key for key in public_keys}
+        if not hashes:
+            return frozenset()
+        with self._store.reading() as connection:
+            found = connection.execute(_KNOWN_KEYS, {"hashes": list(hashes)}).scalars()
+            return frozenset(hashes[one] for one in found)
+
+    @staticmethod
+    def _key_number(key: bytes) -> int:
+        """Return the registered algorithm of a public key, which its length tells."""
+        sizes = {65: Algorithm.ES256, 97: Algorithm.ES384, 133: Algorithm.ES512, 32: Algorithm.EDDSA}
+        return KEY_ALGORITHMS[sizes[len(key)]]
 
     def register(self, devices: Sequence[MadeDevice]) -> None:
         """Enter devices into the inventory, entitled to every label that theirs opens; all or none.

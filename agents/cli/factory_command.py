@@ -58,9 +58,9 @@ def run(  # noqa: PLR0913 (a command has as many options)
             )
     except (BadDirectory, WrongStore, FactoryError, InventoryError) as error:
         raise Failure(str(error), REFUSED) from None
-    names = list(batch.names(0, batch.count))
+    names = list(batch.names())
     if as_json:
-        print_json({"label": label, "count": batch.count, "out": str(out), "devices": names})
+        print_json({"label": label, "count": len(names), "out": str(out), "devices": names})
         return
     more = f" to {names[-1]}" if len(names) > 1 else ""
-    console().print(f"made {batch.count} {label} in {out}: {names[0]}{more}", soft_wrap=True)
+    console().print(f"made {len(names)} {label} in {out}: {names[0]}{more}", soft_wrap=True)

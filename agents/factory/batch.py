@@ -1,69 +1,72 @@
-"""Makes device identities by the batch, and goes on where it was interrupted.
+"""Makes the identities of an order, and goes on where it was interrupted.
 
-    OUT/batch.json       the order, how many devices are on disk, how many of them are registered
-    OUT/<device name>/   one identity folder (`agents.devices.identity`) each
-    OUT/manifest.cose    signed by the maker; manifest.json says the same for people
+    OUT/batch.json         the order, how many devices are on disk, how many of them are registered
+    OUT/<device name>/     one identity folder (`agents.devices.identity`) each, or <device name>.zip
+    OUT/certificates.cbor  every certificate (`agents.factory.ledger`)
+    OUT/manifest.cose      signed by the maker; manifest.json says the same for people
+    OUT/order.cbor         the devices of the order, unless they are counted; report.json: those left out
 
 Files are not flushed one by one, which would take ten times as long as everything else: a chunk of
-devices is written, then the file systems are synchronised once, then `batch.json` counts the chunk, and
-only then is it registered. After power loss, devices that are not counted are made anew, with new keys:
-nobody has heard of the old ones.
+devices is written, then the file systems are synchronised once, then the certificates are appended and
+`batch.json` counts the chunk, and only then is it registered. After power loss, devices that are not counted
+are made anew, with new keys: nobody has heard of the old ones.
 """
 
-import hashlib
+import fcntl
 import json
 import os
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ed25519
-from cryptography.hazmat.primitives.serialization import (
-    BestAvailableEncryption,
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-)
-
-from agents.devices.identity import (
-    BOOTSTRAP,
-    BOOTSTRAP_KEY,
-    BOOTSTRAP_PEM,
-    IDENTITY,
-    ROOT,
-    ROOT_PEM,
-    STATE,
-    VOUCHER,
-    VOUCHER_KEY,
-    Identity,
-    IdentityError,
-)
+from agents.factory import ledger
+from agents.factory.bundle import Bundle, put
+from agents.factory.ledger import Record
+from agents.factory.line import Line
 from agents.factory.maker import MadeDevice, Maker
-from agents.factory.manifest import ManifestEntry, write_manifest
-from agents.factory.names import MAX_SERIAL, device_name
-from agents.keys import generate, write_atomically
-from agents.keys.files import PrivateKey
-from protocol import c509
-from protocol.errors import EnrollmentError, RequestRejected
-from protocol.identity import client_id
-from protocol.labels import Tier
-from protocol.path import check_prefix
-from protocol.profiles import Prefix, Profile, name_space, profile_of
-from protocol.voucher import Voucher, key_identifier
+from agents.factory.manifest import write_manifest
+from agents.factory.order import (
+    FactoryError,
+    Item,
+    Order,
+    check_inventory,
+    counted,
+    numbering_of,
+    tier_one,
+)
+from agents.factory.sheet import Wrong
+from agents.keys import write_atomically
+from protocol import c509, cbor
+from protocol.errors import MalformedMessage
 
 BATCH: Final = "batch.json"
+LEDGER: Final = "certificates.cbor"
 MANIFEST: Final = "manifest.cose"
 MANIFEST_JSON: Final = "manifest.json"
-CHUNK: Final = 256
+ORDER: Final = "order.cbor"
+REPORT: Final = "report.json"
+CHUNK: Final = 512
 """Devices between two flushes, and in one transaction of the inventory."""
+_MAX_ORDER_BYTES: Final = 1 << 28
+Progress = Callable[[int, int], None]
 
 
-class FactoryError(ValueError):
-    """The batch cannot be made as asked; the text is for people."""
+class WrongRows(FactoryError):
+    """Some of an order cannot be made, so nothing was.
+
+    Attributes:
+        order: What could be made, and what is wrong.
+    """
+
+    def __init__(self, order: Order) -> None:
+        first = order.wrong[0]
+        where = ": ".join(part for part in (first.where, first.device, first.reason) if part)
+        more = f", and {len(order.wrong) - 1} more" if len(order.wrong) > 1 else ""
+        super().__init__(f"{where}{more}")
+        self.order = order
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,25 +75,36 @@ class Batch:
 
     label: str
     count: int
-    prefix: str
-    """Three bytes, hex."""
-    start: int
-    """Serial number of the first device."""
+    source: str
+    """What was asked for, in words."""
+    order: str
+    """Digest of it, hex."""
     maker: str
     """Key identifier of the issuing CA, hex."""
+    bundle: str = Bundle.FOLDER.value
     made: int = 0
-    """Devices whose folders are on disk."""
+    """Devices that are on disk."""
     registered: int = 0
     """Of these, how many the inventory has."""
-
-    def names(self, first: int, last: int) -> Iterator[str]:
-        """Yield the names of the devices from `first` to before `last`, counted from 0."""
-        profile = profile_of(self.label)
-        for index in range(first, last):
-            yield device_name(profile, bytes.fromhex(self.prefix), self.start + index)
+    certificates: int = 0
+    """Bytes of the file of certificates that count."""
 
 
-def make_batch(
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A batch that is done."""
+
+    batch: Batch
+    items: Sequence[Item]
+    wrong: tuple[Wrong, ...] = ()
+    """What was left out."""
+
+    def names(self) -> Iterator[str]:
+        """Yield the names of its devices, in order."""
+        return (item.name for item in self.items)
+
+
+def make_batch(  # noqa: PLR0913 (what a count needs to become names, each by its name)
     maker: Maker,
     label: str,
     count: int,
@@ -98,9 +112,10 @@ def make_batch(
     *,
     device_passphrase: bytes | None = None,
     prefix: bytes | None = None,
+    operator: str | None = None,
     start: int = 1,
-    progress: Callable[[int, int], None] | None = None,
-) -> Batch:
+    progress: Progress | None = None,
+) -> Finished:
     """Make `count` identities under `out`, or go on making them. Blocks on keys, disk and store.
 
     Args:
@@ -110,91 +125,138 @@ def make_batch(
         out: A folder that does not exist, is empty, or holds this same order's batch.
         device_passphrase: For the devices' private keys; None leaves them unencrypted, as most devices
             have nowhere to keep a passphrase.
-        prefix: Three bytes, one of the maker's FLAG ids or OUIs; None if it has only one.
+        prefix: Three bytes, one of the maker's FLAG ids, OUIs or WMIs; None if it has only one.
+        operator: Of stations: country and operator, like DETRL.
         start: Serial number of the first device; two batches must not overlap.
         progress: Told (done, count) now and then.
-
-    Returns:
-        The finished batch.
 
     Raises:
         FactoryError: Not such a label, count or folder; a prefix that is not the maker's, said before
             anything is made; or a name is taken by another device.
         OSError: The disk failed; calling again goes on.
     """
-    profile = _tier_one(label)
-    if count < 1 or start < 0 or start + count - 1 > MAX_SERIAL:
-        raise FactoryError("a batch has 1 to 2^40 devices, and its serial numbers are below 2^40")
-    prefix = _prefix(maker, profile, prefix)
-    maker_id = maker.authority.key_id
-    batch = _open(out, Batch(label, count, prefix.hex(), start, maker_id.hex()))
-    line = _Line(maker, maker_id, profile, out, device_passphrase)
-    _report(progress, batch)
-    while batch.registered < count:
-        if batch.made == batch.registered:
-            last = min(count, batch.made + CHUNK)
-            for name in batch.names(batch.made, last):
-                line.make(name)
-            os.sync()
-            batch = _keep(out, replace(batch, made=last))
-        devices = [_read(out / name) for name in batch.names(batch.registered, batch.made)]
-        try:
-            maker.register(devices)
-        except ValueError as error:
-            raise FactoryError(str(error)) from error
-        batch = _keep(out, replace(batch, registered=batch.made))
-        _report(progress, batch)
-    _write_manifest(maker, out, batch)
-    return batch
+    numbering = numbering_of(maker, tier_one(label), prefix, operator)
+    order = counted(maker, label, count, numbering, start=start)
+    return make_order(maker, order, out, device_passphrase=device_passphrase, progress=progress)
 
 
-def _tier_one(label: str) -> Profile:
-    try:
-        profile = profile_of(label)
-    except EnrollmentError as error:
-        raise FactoryError(str(error)) from None
-    if profile.tier is not Tier.BOOTSTRAPPING:
-        raise FactoryError(f"{label} certificates are enrolled over the air; a factory makes tier 1")
-    return profile
+def make_order(
+    maker: Maker,
+    order: Order,
+    out: Path,
+    *,
+    device_passphrase: bytes | None = None,
+    bundle: Bundle = Bundle.FOLDER,
+    only_good: bool = False,
+    progress: Progress | None = None,
+) -> Finished:
+    """Make what an order asks for under `out`, or go on making it. Blocks on keys, disk and store.
+
+    Args:
+        maker: Open for work.
+        order: As `counted`, `from_sheet` or `from_requests` made it, for this maker.
+        out: A folder that does not exist, is empty, or holds this same order's batch.
+        device_passphrase: As in `make_batch`.
+        bundle: How each device's identity is written.
+        only_good: Make the others where some cannot be made.
+        progress: Told (done, count) now and then.
+
+    Raises:
+        WrongRows: Some cannot be made, and `only_good` does not say to go on. Nothing was made.
+        FactoryError: As in `make_batch`.
+        OSError: The disk failed; calling again goes on.
+    """
+    profile = tier_one(order.label)
+    known = _known(out, order, bundle)
+    if known is None:
+        order = check_inventory(maker, order)
+        if order.wrong and not only_good:
+            raise WrongRows(order)
+        if not order.items:
+            raise FactoryError("nothing is left to be made")
+    out.mkdir(parents=True, exist_ok=True)
+    with _alone(out):
+        batch, items, wrong = _open(out, order, bundle, maker)
+        works = _Works(maker, out, items, Line(maker, profile, device_passphrase), progress)
+        works.run(batch)
+        return Finished(works.batch, items, wrong)
 
 
-def _prefix(maker: Maker, profile: Profile, given: bytes | None) -> bytes:
-    """Return what the names of a batch begin with, if the maker may name devices so."""
-    space = name_space(profile.naming)
-    if space is None:  # nobody assigns such prefixes: `device_name` says what will do
-        return given or b""
-    own = sorted(maker.authority.prefixes.get(space, ()))
-    if not own:
-        raise FactoryError(f"the maker's CA lists no {space.title}, so it names no devices")
-    if given is None and len(own) > 1:
-        raise FactoryError(f"say which {space.title} the names begin with: {', '.join(map(str, own))}")
-    try:
-        prefix = own[0] if given is None else Prefix(space, given)
-        check_prefix(prefix, maker.authority, profile)
-    except (ValueError, RequestRejected) as error:
-        raise FactoryError(str(error)) from None
-    return prefix.octets
-
-
-def _report(progress: Callable[[int, int], None] | None, batch: Batch) -> None:
-    if progress is not None:
-        progress(batch.registered, batch.count)
-
-
-def _open(out: Path, order: Batch) -> Batch:
-    """Return how far the order is; start it if need be."""
+def _known(out: Path, order: Order, bundle: Bundle) -> Batch | None:
+    """Return the batch in a folder; None where there is none yet."""
     try:
         known = Batch(**json.loads((out / BATCH).read_text()))
     except FileNotFoundError:
-        if out.exists() and any(out.iterdir()):
+        # What is written before the batch itself may be left of an attempt.
+        if out.exists() and any(path.name not in (ORDER, REPORT) for path in out.iterdir()):
             raise FactoryError(f"{out} has other content") from None
-        out.mkdir(parents=True, exist_ok=True)
-        return _keep(out, order)
+        return None
     except (ValueError, TypeError, NotADirectoryError):
         raise FactoryError(f"{out} has other content") from None
-    if replace(known, made=0, registered=0) != order:
-        raise FactoryError(f"{out} holds another batch: {known.count} of {known.label} from {known.start}")
+    if (known.order, known.bundle) != (order.digest.hex(), bundle.value):
+        raise FactoryError(f"{out} holds another batch: {known.label}, {known.source}, as {known.bundle}s")
     return known
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Hold a folder: two processes that make one batch would count each other's devices."""
+    descriptor = os.open(out, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise FactoryError(f"{out}: another process is making this batch") from None
+    finally:
+        os.close(descriptor)
+
+
+def _open(
+    out: Path, order: Order, bundle: Bundle, maker: Maker
+) -> tuple[Batch, Sequence[Item], tuple[Wrong, ...]]:
+    """Return how far the batch is, its items and what was left out; start it if need be."""
+    known = _known(out, order, bundle)
+    if known is not None:
+        items = _load_items(out) if (out / ORDER).exists() else order.items
+        if len(items) != known.count:
+            raise FactoryError(f"{out / ORDER} is damaged")
+        return known, items, _load_report(out)
+    is_counted = not order.where and not order.wrong
+    for name in (ORDER, REPORT):
+        (out / name).unlink(missing_ok=True)
+    if not is_counted:
+        encoded = cbor.encode([[item.name, item.key, item.serial, item.client] for item in order.items])
+        write_atomically(out / ORDER, encoded, mode=0o644)
+    if order.wrong:
+        report = json.dumps({"left_out": [asdict(one) for one in order.wrong]}, indent=1)
+        write_atomically(out / REPORT, report.encode(), mode=0o644)
+    batch = Batch(
+        order.label,
+        len(order.items),
+        order.source,
+        order.digest.hex(),
+        maker.authority.key_id.hex(),
+        bundle.value,
+    )
+    return _keep(out, batch), order.items, order.wrong
+
+
+def _load_items(out: Path) -> list[Item]:
+    try:
+        listed: Any = cbor.decode((out / ORDER).read_bytes(), max_bytes=_MAX_ORDER_BYTES)
+        return [Item(name, key, serial, client) for name, key, serial, client in listed]
+    except (MalformedMessage, TypeError, ValueError):
+        raise FactoryError(f"{out / ORDER} is damaged") from None
+
+
+def _load_report(out: Path) -> tuple[Wrong, ...]:
+    try:
+        report = json.loads((out / REPORT).read_text())
+        return tuple(Wrong(**one) for one in report["left_out"])
+    except FileNotFoundError:
+        return ()
+    except (ValueError, TypeError, KeyError):
+        raise FactoryError(f"{out / REPORT} is damaged") from None
 
 
 def _keep(out: Path, batch: Batch) -> Batch:
@@ -202,93 +264,100 @@ def _keep(out: Path, batch: Batch) -> Batch:
     return batch
 
 
-def _read(folder: Path) -> MadeDevice:
-    try:
-        identity = Identity.load(folder)
-        certificate = c509.decode_certificate((folder / BOOTSTRAP).read_bytes())
-    except (IdentityError, EnrollmentError, OSError) as error:
-        raise FactoryError(f"{folder} was made and is damaged: {error}") from None
-    return MadeDevice(identity.device, identity.label, certificate, identity.client_id)
-
-
-def _write_manifest(maker: Maker, out: Path, batch: Batch) -> None:
-    devices = (_read(out / name) for name in batch.names(0, batch.count))
-    entries = [
-        ManifestEntry(d.name, d.client_id, hashlib.sha256(d.certificate.encoded).digest()) for d in devices
-    ]
-    signed = write_manifest(maker.voucher_signer, maker.voucher_key, batch.label, entries)
-    people = {
-        "label": batch.label,
-        "maker": batch.maker,
-        "devices": [
-            {"device": e.device, "client_id": e.client_id, "certificate_sha256": e.digest.hex()}
-            for e in entries
-        ],
-    }
-    write_atomically(out / MANIFEST_JSON, json.dumps(people, indent=1).encode(), mode=0o644)
-    write_atomically(out / MANIFEST, signed, mode=0o644)
-
-
-class _Line:
-    """The assembly line: what is the same for every device of a batch is made once."""
+class _Works:
+    """Makes a batch, chunk by chunk."""
 
     def __init__(
-        self, maker: Maker, maker_id: bytes, profile: Profile, out: Path, passphrase: bytes | None
+        self, maker: Maker, out: Path, items: Sequence[Item], line: Line, progress: Progress | None
     ) -> None:
         self._maker = maker
-        self._maker_id = maker_id
-        self._profile = profile
         self._out = out
-        self._encryption = BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
-        self._voucher_key_id = key_identifier(maker.voucher_key)
-        self._path_pem = b"".join(_pem(certificate) for certificate in maker.path)
-        self._common = {
-            ROOT: maker.root.encoded,
-            ROOT_PEM: b"".join(_pem(anchor) for anchor in maker.anchors),
-            VOUCHER_KEY: maker.voucher_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
-        }
+        self._items = items
+        self._line = line
+        self._progress = progress
 
-    def make(self, name: str) -> None:
-        """Make one device; whatever an earlier attempt left of it goes."""
-        folder = self._out / name
-        if folder.exists():
-            shutil.rmtree(folder)
-        key = generate(self._profile.algorithms[0])
-        certificate = self._maker.issue(self._profile, name, _point(key))
-        voucher = Voucher.issue(
-            self._maker.voucher_signer, self._voucher_key_id, name, self._maker.owner, epoch=0
+    def run(self, batch: Batch) -> None:
+        """Make what is missing, and the manifest."""
+        self.batch = batch
+        self._report()
+        if batch.registered < batch.made:
+            self._register(self._made_before())
+        while self.batch.made < batch.count:
+            self._register(self._make())
+        if not (self._out / MANIFEST).exists():
+            self._write_manifest()
+
+    def _report(self) -> None:
+        if self._progress is not None:
+            self._progress(self.batch.registered, self.batch.count)
+
+    def _make(self) -> list[MadeDevice]:
+        first, batch = self.batch.made, self.batch
+        chunk = self._items[first : first + CHUNK]
+        records: list[Record] = []
+        devices: list[MadeDevice] = []
+        for item in chunk:
+            made = self._line.make(item)
+            put(self._out, item.name, made.files, Bundle(batch.bundle))
+            records.append(made.record)
+            devices.append(made.device)
+        os.sync()
+        size = ledger.append(self._out / LEDGER, batch.certificates, records)
+        self.batch = _keep(self._out, replace(batch, made=first + len(chunk), certificates=size))
+        return devices
+
+    def _made_before(self) -> list[MadeDevice]:
+        """Return the devices that are on disk, and perhaps not registered."""
+        batch, devices = self.batch, []
+        for record in islice(self._records(), batch.registered, batch.made):
+            certificate = c509.decode_certificate(record.certificate)
+            devices.append(MadeDevice(record.device, batch.label, certificate, record.client_id))
+        return devices
+
+    def _records(self) -> Iterator[Record]:
+        try:
+            records = islice(ledger.read(self._out / LEDGER), self.batch.made)
+            for record, item in zip(records, self._items[: self.batch.made], strict=True):
+                if record.device != item.name:
+                    raise MalformedMessage("another device than was ordered")  # noqa: TRY301 (as all others)
+                yield record
+        except (MalformedMessage, ValueError, OSError) as error:
+            raise FactoryError(f"{self._out / LEDGER} is damaged: {error}") from None
+
+    def _register(self, devices: Sequence[MadeDevice]) -> None:
+        try:
+            self._maker.register(devices)
+        except ValueError as error:
+            raise FactoryError(str(error)) from error
+        self.batch = _keep(self._out, replace(self.batch, registered=self.batch.made))
+        self._report()
+
+    def _write_manifest(self) -> None:
+        maker, batch = self._maker, self.batch
+        entries = [record.entry for record in self._records()]
+        signed = write_manifest(
+            maker.voucher_signer,
+            maker.voucher_key,
+            batch.label,
+            maker.authority.key_id,
+            maker.owner,
+            entries,
         )
-        identity = {
-            "device": name,
-            "label": self._profile.label,
-            "domain": self._profile.domain.value,
-            "client_id": client_id(self._maker_id, name),
-            "maker": self._maker_id.hex(),
+        people = {
+            "label": batch.label,
+            "maker": batch.maker,
+            "owner": maker.owner.hex(),
+            "devices": [
+                {
+                    "device": entry.device,
+                    "client_id": entry.client_id,
+                    "certificate_sha256": entry.digest.hex(),
+                    "key_origin": entry.origin.name.lower(),
+                    "serial": entry.serial,
+                    "client": entry.client,
+                }
+                for entry in entries
+            ],
         }
-        (folder / STATE).mkdir(parents=True, mode=0o700)
-        _write(folder / BOOTSTRAP_KEY, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, self._encryption))
-        _write(folder / BOOTSTRAP, certificate.encoded)
-        # With the CAs above it, as TLS wants to show it.
-        _write(folder / BOOTSTRAP_PEM, _pem(certificate) + self._path_pem)
-        for file, content in self._common.items():
-            _write(folder / file, content)
-        _write(folder / VOUCHER, voucher.encoded)
-        _write(folder / IDENTITY, json.dumps(identity, indent=1).encode())
-
-
-def _point(key: PrivateKey) -> bytes:
-    public_key = key.public_key()
-    if isinstance(public_key, ed25519.Ed25519PublicKey):
-        return public_key.public_bytes_raw()
-    return public_key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
-
-
-def _write(path: Path, data: bytes) -> None:
-    mode = 0o600 if path.name == BOOTSTRAP_KEY else 0o644
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-
-
-def _pem(certificate: c509.Certificate) -> bytes:
-    return x509.load_der_x509_certificate(certificate.to_der()).public_bytes(Encoding.PEM)
+        write_atomically(self._out / MANIFEST_JSON, json.dumps(people, indent=1).encode(), mode=0o644)
+        write_atomically(self._out / MANIFEST, signed, mode=0o644)

@@ -1,6 +1,6 @@
 """What the factory needs of a manufacturer: an object that issues, vouches and enters into the inventory."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -73,6 +73,14 @@ class Maker(Protocol):
             name: The device's.
             public_key: SEC1 point, uncompressed; or the 32 bytes of an Ed25519 key.
         """
+        ...
+
+    def known_devices(self, client_ids: Sequence[str]) -> Collection[str]:
+        """Return those of these client-ids (a few hundred at most) that the inventory has."""
+        ...
+
+    def known_keys(self, public_keys: Sequence[bytes]) -> Collection[bytes]:
+        """Return those of these public keys (as `issue` takes them) that were certified before."""
         ...
 
     def register(self, devices: Sequence[MadeDevice]) -> None:

@@ -91,8 +91,8 @@ def _signed_by_pinned_key(item: Any, payload: bytes) -> _Explained:  # noqa: ANN
                 Field("signed at", words.moment(time), time),
             ]
             return "audit-head", "Head of an audit log", fields, ()
-        case [[str(), str(), bytes()], *_]:
-            return "manifest", "Manifest of a factory's batch", _manifest(item), ()
+        case [int(), str(label), bytes(), bytes(), list(entries)]:
+            return "manifest", f"Manifest of a factory's batch of {label}", _manifest(entries), ()
         case _:
             return "signed-object", "Object signed by a pinned key", [_raw(item, payload)], ()
 
@@ -102,7 +102,7 @@ def _manifest(entries: list[Any]) -> list[Field]:
     fields = [Field("devices", str(len(entries)), len(entries))]
     for entry in entries[:MAX_LISTED]:
         match entry:
-            case [str(device), str(client_id), bytes(digest)]:
+            case [str(device), str(client_id), bytes(digest), *_]:
                 told = {"client_id": client_id, "certificate_sha256": digest.hex()}
                 fields.append(Field(device, f"client-id {client_id}, certificate {digest.hex()[:16]}…", told))
             case _:

@@ -325,7 +325,7 @@ def test_so_it_does_with_the_real_authority(weather: Weather, seed: int, is_mete
             shutil.rmtree(directory / "roots")
             with MakerIssuer(directory, domain, b"secret", clock=lambda: clock[0]) as maker:
                 batch = make_batch(maker, "meter-boot" if is_meter else "its-boot", 1, out)
-            identity = Identity.load(out / next(batch.names(0, 1)))
+            identity = Identity.load(out / next(batch.names()))
             async with open_authority(directory, b"secret", clock=lambda: clock[0]) as agent:
                 authority = Real(agent, identity.client_id, clock)
                 sky = Sky(authority, identity.folder, weather, seed, is_checked=False)

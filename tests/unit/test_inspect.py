@@ -151,7 +151,12 @@ def test_each_certificate_of_a_bundle_is_told() -> None:
         (audit.sign_head(audit.Head(5, bytes(32)), SIGNER, bytes(32), int(NOW)), "audit-head"),
         (
             write_manifest(
-                SIGNER, KEY.public_key(), "meter-boot", [ManifestEntry(NAME, "id", bytes(32))] * 30
+                SIGNER,
+                KEY.public_key(),
+                "meter-boot",
+                bytes(32),
+                bytes(32),
+                [ManifestEntry(NAME, "id", bytes(32))] * 30,
             ),
             "manifest",
         ),
