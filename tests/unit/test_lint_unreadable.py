@@ -12,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol import c509
+from protocol.c509 import ExtensionId
 from protocol.c509 import der as x690
+from protocol.c509.registry import EXTENSIONS
 from protocol.errors import MalformedMessage
-from protocol.lint import Rule, label_names, lint, lint_der, notes, recognise, shape_of
+from protocol.lint import Rule, Severity, label_names, lint, lint_der, notes, recognise, shape_of
 from protocol.profiles import PROFILES
 from tests.ev_world import EvWorld, Wish
 from tests.lint_samples import sample
@@ -213,3 +215,45 @@ def test_a_wish_for_a_ca_of_the_other_world_is_far_from_every_label() -> None:
     assert recognise(EvWorld().cpo2.issue(Wish(cn="DEICEP45B78C", role="CPO", country="DE")).certificate)[
         0
     ] == ("ev-secc", 0)
+
+
+@pytest.mark.parametrize(
+    ("label", "number", "rule"),
+    [
+        ("meter-ds", ExtensionId.KEY_USAGE, Rule.KEY_USAGE),
+        ("meter-tls", ExtensionId.EXTENDED_KEY_USAGE, Rule.EXTENDED_KEY_USAGE),
+        ("ev-secc", ExtensionId.BASIC_CONSTRAINTS, Rule.BASIC_CONSTRAINTS),
+        ("meter-ds", ExtensionId.SUBJECT_KEY_IDENTIFIER, Rule.KEY_IDENTIFIERS),
+        ("meter-ds", ExtensionId.AUTHORITY_KEY_IDENTIFIER, Rule.KEY_IDENTIFIERS),
+        ("ev-secc", ExtensionId.CRL_DISTRIBUTION_POINTS, Rule.REVOCATION_POINTERS),
+        ("meter-tls", ExtensionId.CERTIFICATE_POLICIES, Rule.POLICIES),
+    ],
+)
+def test_an_extension_that_cannot_be_read_is_a_deviation_from_its_own_rule(
+    label: str, number: ExtensionId, rule: Rule
+) -> None:
+    good = sample(label)
+    old = good.find(number)
+    assert old is not None
+    broken = good.without(number).having(EXTENSIONS.oids[number], b"\x30\x01\x00", critical=old.critical)
+    made = broken.make()
+    (found,) = lint(made, made.to_der(), PROFILES[label])
+    assert found.rule is rule
+    assert found.found.endswith("that cannot be read")
+
+
+def test_an_authority_key_identifier_that_says_more_is_a_warning() -> None:
+    good = sample("meter-ds")
+    own = good.find(ExtensionId.AUTHORITY_KEY_IDENTIFIER)
+    assert own is not None
+    name = (c509.GeneralName(4, c509.Name.common_name("a CA")),)
+    said = c509.AuthorityKeyIdentifier(own.value, name, b"\1")
+    made = good.having(ExtensionId.AUTHORITY_KEY_IDENTIFIER, said).make()
+    (found,) = lint(made, made.to_der(), PROFILES["meter-ds"])
+    assert (found.rule, found.severity) == (Rule.KEY_IDENTIFIERS, Severity.WARNING)
+
+
+def test_der_that_is_not_what_comes_back_is_no_der() -> None:
+    made = sample("meter-ds").make()
+    (found,) = lint(made, made.to_der() + b"\0", PROFILES["meter-ds"])
+    assert found.rule is Rule.ENCODING
