@@ -11,8 +11,9 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 import anyio
 
@@ -22,33 +23,50 @@ from bench.measure import Spread, crypto_limit, report, rounds
 from protocol import c509
 from protocol.exchange.request import Door, certification_request, sign_request
 from protocol.identity import client_id
-from protocol.labels import Domain, Operation
+from protocol.labels import Operation
 from protocol.ports import Content, Inbound
-from protocol.profiles import profile_of, services_of
+from protocol.profiles import Naming, profile_of, services_of
 
 PASSPHRASE = b"bench"
 IN_FLIGHT = 512
 """Requests that wait at a time: what 512 devices on slow links look like from here."""
 
 
-def prepare(directory: Path, count: int) -> list[Inbound]:
-    """Make an authority with `count` registered devices, and return one enroll request of each."""
-    initialise(directory, passphrase=PASSPHRASE, now=int(time.time()))
+_NAMES: Final[Mapping[Naming, Callable[[int], str]]] = {
+    Naming.SYSTEM_TITLE: lambda number: f"54524C{number:010X}",
+    Naming.EUI64: lambda number: "02-54-52-" + number.to_bytes(5, "big").hex("-").upper(),
+    Naming.SECCID: lambda number: f"DETRLS{number:032}",
+    Naming.SERVICE: lambda number: f"cps-{number}",
+}
+
+
+def prepare(directory: Path, count: int, label: str = "meter-ds") -> list[Inbound]:
+    """Make an authority with `count` registered devices, and return one enroll request of each.
+
+    Args:
+        directory: Of the authority; is made.
+        count: Devices.
+        label: One that a tier 1 certificate opens.
+    """
+    profile = profile_of(label)
+    (bootstrap,) = profile.opened_by
+    initialise(directory, passphrase=PASSPHRASE, now=int(time.time()), domains=[profile.domain])
     shutil.rmtree(directory / "roots")
     requests: list[Inbound] = []
     devices: list[NewDevice] = []
-    with MakerIssuer(directory, Domain.METERING, PASSPHRASE) as maker:
-        door = Door(maker.owner, "meter-ds", Operation.SEN, 0)
+    with MakerIssuer(directory, profile.domain, PASSPHRASE) as maker:
+        door = Door(maker.owner, label, Operation.SEN, 0)
         for number in range(count):
-            name = f"54524C{number:010X}"
-            key, new_key = (SoftwareSigner(generate(), even_y=False) for _ in range(2))
-            certificate = maker.issue(profile_of("meter-boot"), name, key.public_key).encoded
-            entitled = services_of("meter-boot")
+            name = _NAMES[profile.naming](number)
+            key, new_key = (SoftwareSigner(generate(profile.algorithms[0]), even_y=False) for _ in range(2))
+            certificate = maker.issue(profile_of(bootstrap), name, key.public_key).encoded
             identifier = client_id(maker.key_id, name)
-            devices.append(NewDevice(name, "meter-boot", maker.key_id, identifier, entitled, certificate))
+            devices.append(
+                NewDevice(name, bootstrap, maker.key_id, identifier, services_of(bootstrap), certificate)
+            )
             payload = certification_request(c509.Name.common_name(name), new_key)
             body = sign_request(key, certificate, door, payload)
-            requests.append(Inbound("meter-ds", Operation.SEN, body, f"coap:192.0.2.1:{number}"))
+            requests.append(Inbound(label, Operation.SEN, body, f"coap:192.0.2.1:{number}"))
         register_devices(maker._store, devices, int(time.time()), (maker.authority,))
     return requests
 

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from protocol import c509
 from protocol.c509 import der
-from protocol.cose import Algorithm, PublicKey, is_signature_valid
+from protocol.cose import Algorithm, PublicKey, algorithm_of
 from protocol.end_entity import holder_of
 from protocol.errors import ProblemKind, RequestRejected
 from protocol.exchange.request import KEY_ALGORITHMS, SIGNATURE_ALGORITHMS
@@ -32,6 +32,7 @@ from protocol.profiles import (
     prefix_of_name,
     prefixes_of_policies,
 )
+from protocol.validator.signatures import is_signed_with
 from protocol.validity import Clock, Verdict
 from protocol.voucher import key_identifier
 
@@ -100,11 +101,9 @@ def is_issued_by(certificate: c509.Certificate, issuer: c509.Certificate) -> boo
     if certificate.issuer_name != issuer.subject:
         return False
     algorithm = cose_algorithm(certificate.signature_algorithm)
-    if algorithm is None:
-        return False
-    return is_signature_valid(
-        verification_key(issuer), algorithm, certificate.signature, certificate.signed_bytes
-    )
+    key = verification_key(issuer)
+    # The hash that belongs to the curve, and no other; X.509's r and s may be short.
+    return algorithm is algorithm_of(key) and is_signed_with(certificate, key)
 
 
 def is_as_issued(certificate: c509.Certificate) -> bool:

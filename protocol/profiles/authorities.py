@@ -132,18 +132,24 @@ class _Role:
 
     root: str
     component: str
+    """Domain component of the root."""
+    sub_component: str
+    """And of the sub-CAs."""
     short: str
 
 
 _ROLES: Final = {
-    Domain.EV_MO: _Role("mo", "MO", "MO"),
-    Domain.EV_CPO: _Role("v2g", "V2G", "CPO"),
-    Domain.EV_CPS: _Role("v2g", "V2G", "CPS"),
-    Domain.EV20_MO: _Role("mo20", "MO", "MO20"),
-    Domain.EV20_CPO: _Role("v2g20", "V2G", "CPO20"),
-    Domain.EV20_CPS: _Role("v2g20", "V2G", "CPS20"),
+    Domain.EV_MO: _Role("mo", "MO", "MO", "MO"),
+    Domain.EV_CPO: _Role("v2g", "V2G", "V2G", "CPO"),
+    Domain.EV_CPS: _Role("v2g", "V2G", "CPS", "CPS"),
+    Domain.EV20_MO: _Role("mo20", "MO", "MO", "MO20"),
+    Domain.EV20_CPO: _Role("v2g20", "V2G", "V2G", "CPO20"),
+    Domain.EV20_CPS: _Role("v2g20", "V2G", "CPS", "CPS20"),
 }
-_OEM: Final = {Domain.EV_MO: _Role("oem", "OEM", "OEM"), Domain.EV20_MO: _Role("oem20", "OEM", "OEM20")}
+_OEM: Final = {
+    Domain.EV_MO: _Role("oem", "OEM", "OEM", "OEM"),
+    Domain.EV20_MO: _Role("oem20", "OEM", "OEM", "OEM20"),
+}
 
 
 def _ev_lines(domain: Domain, role: _Role, sub_cas: int) -> Lines:
@@ -184,7 +190,7 @@ def _ev_line(domain: Domain, who: str, role: _Role, sub_cas: int, *, is_20: bool
             name=issuing if position == sub_cas else f"{domain.value}-sub{position}-{who}",
             common_name=f"{{organisation}} {role.short} sub-CA {position}",
             algorithm=algorithm,
-            component=role.component,
+            component=role.sub_component,
             has_organisation=True,
             validity=lives[2] if position == sub_cas else lives[1],
             key_identifier_bytes=key_identifier_bytes,

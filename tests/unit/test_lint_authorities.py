@@ -79,7 +79,7 @@ def test_a_v2g_root_says_that_it_is_one(role: str | None) -> None:
 def test_what_the_tables_do_not_fix_of_sub_cas_is_a_warning() -> None:
     good = authority_sample("ev-cps-operator", is_root=False)
     for wrong in (
-        good.with_attribute(COMPONENT, "CPS"),  # peers' scripts
+        good.with_attribute(COMPONENT, "V2G"),
         good.with_attribute(COUNTRY, None),
         good.usage(KeyUsage.KEY_CERT_SIGN, KeyUsage.CRL_SIGN, KeyUsage.DIGITAL_SIGNATURE),
         good.without(ExtensionId.AUTHORITY_INFO_ACCESS, ExtensionId.CRL_DISTRIBUTION_POINTS),
