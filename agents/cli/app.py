@@ -107,6 +107,14 @@ def lab(
     keep: Annotated[
         Path | None, typer.Option("--keep", metavar="DIR", help="Make everything there, and leave it there.")
     ] = None,
+    domain: Annotated[
+        str | None,
+        typer.Option(
+            "--domain",
+            metavar="metering|ev|all",
+            help="Instead of a fleet: every tier of an industry for its whole life, refusals included.",
+        ),
+    ] = None,
 ) -> None:
     """Run a whole fleet on this machine.
 
@@ -115,7 +123,7 @@ def lab(
     """
     from agents.cli import lab_command  # noqa: PLC0415
 
-    lab_command.run(lab_command.Options(meters, gateways, messages, loss, seed, json_file, keep))
+    lab_command.run(lab_command.Options(meters, gateways, messages, loss, seed, json_file, keep, domain))
 
 
 @app.command(hidden=True)
@@ -124,6 +132,14 @@ def fleet(label: Annotated[str, typer.Argument(help="Tier 1 label of the devices
     from agents.cli import fleet_command  # noqa: PLC0415
 
     fleet_command.run(label)
+
+
+@app.command(hidden=True)
+def hands() -> None:
+    """Work single devices for the lab's tour."""
+    from agents.cli import hands_command  # noqa: PLC0415
+
+    hands_command.run()
 
 
 @app.command(hidden=True)

@@ -9,16 +9,20 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol, TypeVar
 
 import anyio
 
 from agents.cli.failure import REFUSED, USAGE, Failure, say
 from agents.cli.output import console, facts, table
 from agents.lab.children import ChildFailed
-from agents.lab.scenario import Lab, LabFailed, Plan
-from agents.lab.screen import Screen, open_screen, summary_rows
+from agents.lab.failure import LabFailed
+from agents.lab.scenario import Lab, Plan
+from agents.lab.screen import Screen, ledger_table, open_screen, summary_rows
 from agents.lab.tally import FleetTally, Summary
+from agents.lab.tour import TOURS, Tour
+
+T_co = TypeVar("T_co", covariant=True)
 
 FAILURES_SHOWN: Final = 5
 """Devices of a kind that are named when they fail; the others fail for the same reason."""
@@ -35,6 +39,8 @@ class Options:
     seed: int
     json_file: Path | None
     keep: Path | None
+    domain: str | None = None
+    """An industry whose tour is to be played, or all; None plays a fleet."""
 
 
 def run(options: Options) -> None:
@@ -43,6 +49,9 @@ def run(options: Options) -> None:
     Raises:
         Failure: It did not end well.
     """
+    if options.domain is not None:
+        _run_tour(options.domain, options)
+        return
     if options.meters + options.gateways == 0:
         raise Failure("a lab needs at least one device: --meters or --gateways", USAGE)
     with _folder(options.keep) as folder:
@@ -50,7 +59,7 @@ def run(options: Options) -> None:
         with open_screen(console(stderr=True)) as screen:
             lab = Lab(plan, screen)
             outcome = anyio.run(_play, lab, screen)
-        if not isinstance(outcome, Summary):
+        if isinstance(outcome, (ChildFailed, LabFailed)):
             _tell_failures(lab.fleets)
             _tell_last_words(outcome)
             raise Failure(f"{outcome}; {_where_the_logs_are(lab.logs, options.keep)}", REFUSED)
@@ -61,6 +70,27 @@ def run(options: Options) -> None:
             raise Failure(
                 f"{_what_is_wrong(summary)}; {_where_the_logs_are(lab.logs, options.keep)}", REFUSED
             )
+
+
+def _run_tour(word: str, options: Options) -> None:
+    wanted = tuple(TOURS) if word == "all" else tuple(one for one in TOURS if one.value == word)
+    if not wanted:
+        raise Failure(f"--domain {word}: one of {', '.join(TOURS)} or all", USAGE)
+    with _folder(options.keep) as folder:
+        with open_screen(console(stderr=True)) as screen:
+            tour = Tour(wanted, folder, screen)
+            outcome = anyio.run(_play, tour, screen)
+        if isinstance(outcome, (ChildFailed, LabFailed)):
+            _tell_last_words(outcome)
+            raise Failure(f"{outcome}; {_where_the_logs_are(tour.logs, options.keep)}", REFUSED)
+        if not _write_json(outcome.to_json(), options.json_file):
+            console().print(ledger_table(outcome.ledger))
+            console().print(f"\n{outcome.seconds:.1f} s")
+        for row in outcome.ledger.rows.values():
+            for deviation in row.deviations:
+                say(f"{row.label}: {deviation}")
+        if not outcome.is_good:
+            raise Failure("a certificate is not as its profile says", REFUSED)
 
 
 @contextmanager
@@ -78,14 +108,22 @@ def _folder(keep: Path | None) -> Generator[Path, None, None]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-async def _play(lab: Lab, screen: Screen) -> Summary | ChildFailed | LabFailed:
-    """Run the lab until it is done or somebody stops it; either way its programs are ended."""
+class _Play(Protocol[T_co]):
+    """A fleet, or a tour."""
+
+    async def run(self) -> T_co:
+        """Play."""
+        ...
+
+
+async def _play(play: _Play[T_co], screen: Screen) -> T_co | ChildFailed | LabFailed:
+    """Run it until it is done or somebody stops it; either way its programs are ended."""
     # Returned, not raised: a task group would wrap it.
-    outcomes: list[Summary | ChildFailed | LabFailed] = []
+    outcomes: list[T_co | ChildFailed | LabFailed] = []
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_stop_on_signal, tasks.cancel_scope, screen)
         try:
-            outcomes.append(await lab.run())
+            outcomes.append(await play.run())
         except (ChildFailed, LabFailed) as error:
             outcomes.append(error)
         tasks.cancel_scope.cancel()
@@ -102,20 +140,28 @@ async def _stop_on_signal(scope: anyio.CancelScope, screen: Screen) -> None:
 
 
 def _tell(summary: Summary, fleets: Mapping[str, FleetTally], json_file: Path | None) -> None:
-    if json_file is not None:
-        document = json.dumps(summary.to_json(), indent=2) + "\n"
-        if str(json_file) == "-":
-            sys.stdout.write(document)
-            return
-        try:
-            json_file.write_text(document)
-        except OSError as error:
-            raise Failure(f"--json {json_file}: {error.strerror}", REFUSED) from None
+    if _write_json(summary.to_json(), json_file):
+        return
     out = console()
     headings = ("", "devices", "enrolled", "rekeyed", "sent", "failed")
     out.print(table(headings, summary_rows(fleets), right=range(1, 6)))
     out.print()
     out.print(facts(_rows(summary)))
+
+
+def _write_json(document: Mapping[str, object], file: Path | None) -> bool:
+    """Write the result where it is wanted; return whether that is standard output."""
+    if file is None:
+        return False
+    text = json.dumps(document, indent=2) + "\n"
+    if str(file) == "-":
+        sys.stdout.write(text)
+        return True
+    try:
+        file.write_text(text)
+    except OSError as error:
+        raise Failure(f"--json {file}: {error.strerror}", REFUSED) from None
+    return False
 
 
 def _rows(summary: Summary) -> Sequence[tuple[str, str]]:

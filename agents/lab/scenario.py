@@ -18,6 +18,7 @@ from typing import Any, Final
 import anyio
 
 from agents.lab.children import Child, ChildFailed, Nursery
+from agents.lab.failure import LabFailed, first_failure
 from agents.lab.reports import Fleet, Kind, Server
 from agents.lab.screen import Screen
 from agents.lab.tally import FleetTally, Summary, median
@@ -31,10 +32,6 @@ REFUSAL_SECONDS: Final = 5.0
 REFUSAL_TRIES: Final = 12
 """Messages that a revoked device sends over a bad network until one arrives."""
 STATS_SECONDS: Final = 0.25
-
-
-class LabFailed(Exception):
-    """The play did not end as it should; the text is for people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +91,7 @@ class Lab:
                     summary = await self._play(Nursery(tasks, self.logs, environment), stack)
                 tasks.cancel_scope.cancel()
         except BaseExceptionGroup as group:
-            raise _first(group) from None
+            raise first_failure(group) from None
         return summary
 
     async def _play(self, nursery: Nursery, stack: AsyncExitStack) -> Summary:
@@ -239,11 +236,3 @@ async def _ready(child: Child, event: anyio.Event) -> None:
         await event.wait()
         return
     raise ChildFailed(child.name, f"not ready after {READY_SECONDS:.0f} s", child.log)
-
-
-def _first(error: BaseException) -> BaseException:
-    """Return what went wrong first, out of groups of groups."""
-    while isinstance(error, BaseExceptionGroup):
-        ours = error.subgroup((ChildFailed, LabFailed))
-        error = (ours or error).exceptions[0]
-    return error

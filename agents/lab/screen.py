@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Protocol
 
+from agents.lab.ledger import Ledger
 from agents.lab.tally import FleetTally
 
 if TYPE_CHECKING:
@@ -100,6 +101,24 @@ def open_screen(console: "Console") -> Generator[Screen, None, None]:
 
     with Live(console=console, refresh_per_second=REFRESH_PER_SECOND, transient=True) as live:
         yield LiveScreen(live.update)
+
+
+def ledger_table(ledger: Ledger) -> "RenderableType":
+    """Return what a tour saw, a row for each label."""
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("label", no_wrap=True)
+    for heading in ("tier", "issued", "rekeyed", "moved", "revoked", "refused", "C509", "DER"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("profile", no_wrap=True)
+    for row in ledger.rows.values():
+        counts = (row.issued, row.rekeyed, row.transferred, row.revoked, row.refused)
+        seen = [str(count) if count else "-" for count in counts]
+        der = str(row.der_bytes) if row.der_bytes else "-"
+        verdict = f"{len(row.deviations)} deviations" if row.deviations else "fits"
+        table.add_row(row.label, str(row.tier), *seen, str(row.c509_bytes), der, verdict)
+    return table
 
 
 def summary_rows(fleets: Mapping[str, FleetTally]) -> Sequence[tuple[str, ...]]:

@@ -1,0 +1,55 @@
+"""The tour of smart metering: every tier issued, rekeyed, transferred, revoked and refused."""
+
+from contextlib import AsyncExitStack
+from typing import Final
+
+from agents.lab.stage import House, Identity, Stage
+
+METERS: Final = ("meter-boot", "meter2-boot", "smki-boot")
+"""One meter at least of each kind: security suite 1, suite 2, Great Britain's."""
+CLIENTS_START: Final = 1_000_000
+"""Serial number of the first client: system titles of one maker are one space."""
+
+
+async def play(stage: Stage, stack: AsyncExitStack) -> None:
+    """Play the tour; what happens is in the stage's ledger."""
+    domains = ("metering", "metering2", "smki")
+    stage.step("two utilities under one root: NORTH and SOUTH")
+    north = await stage.authority("NORTH", *domains)
+    south = await stage.authority("SOUTH", *domains, under=north)
+    await stage.put_roots_away(north)
+    stage.step("the factory makes meters and a head-end")
+    meters = {label: await stage.factory(north, label, 3) for label in METERS}
+    (head_end,) = await stage.factory(north, "client-boot", 1, "--start", CLIENTS_START)
+    stage.step("both utilities serve")
+    await stage.serve(north, stack)
+    await stage.serve(south, stack)
+    await _participate(stage, north, meters, head_end)
+    await _end(stage, north, meters)
+
+
+async def _participate(
+    stage: Stage, north: House, meters: dict[str, list[Identity]], head_end: Identity
+) -> None:
+    coap, mqtt = north.via("coap"), north.via("mqtt")
+    stage.step(f"head-end {head_end.name} gets its certificates over MQTT")
+    await stage.enroll(head_end, mqtt)
+    for label, devices in meters.items():
+        for number, meter in enumerate(devices):
+            via = mqtt if number % 2 else coap
+            stage.step(f"{label}: {meter.name} enrolls {', '.join(meter.services)}")
+            await stage.enroll(meter, via)
+        stage.step(f"{label}: {devices[0].name} replaces every key, then sends a reading")
+        await stage.rekey(devices[0], coap)
+        await stage.do("send", devices[0], coap, stream="readings")
+
+
+async def _end(stage: Stage, north: House, meters: dict[str, list[Identity]]) -> None:
+    """Revoke the last meter of each kind."""
+    coap = north.via("coap")
+    for label, (_, _, meter) in meters.items():
+        stage.step(f"{label}: {meter.name} is revoked, and tries all the same")
+        await stage.revoke(north, meter, meter.services)
+        service = meter.services[0]
+        await stage.refused("rekey", meter, coap, service, "signer_revoked")
+        await stage.refused("enroll", meter, coap, service, "signer_revoked")
