@@ -51,7 +51,7 @@ def _bootstrap(domain: Domain, label: str, number: int, algorithm: Algorithm) ->
 
 
 def _purposes(
-    domain: Domain, holder: str, number: int, algorithm: Algorithm, *, signs_messages: bool
+    domain: Domain, holder: str, number: int, algorithm: Algorithm
 ) -> tuple[Profile, Profile, Profile]:
     """Return the three certificates of one holder: signature, key agreement, TLS."""
     ds = Profile(
@@ -65,7 +65,7 @@ def _purposes(
         rekeyed_by=f"{holder}-ds",
         confirmed_by=f"{holder}-ds",
         algorithms=(algorithm,),
-        signs_messages=signs_messages,
+        signs_messages=True,
         key_identifier_bytes=20,
         optional=_OPTIONAL,
         forbidden=_FORBIDDEN,
@@ -134,13 +134,13 @@ def _session(domain: Domain, holder: str, number: int, algorithm: Algorithm) -> 
 
 PROFILES: Final = (
     _bootstrap(Domain.METERING, "meter-boot", 1, Algorithm.ES256),
-    *_purposes(Domain.METERING, "meter", 2, Algorithm.ES256, signs_messages=True),
+    *_purposes(Domain.METERING, "meter", 2, Algorithm.ES256),
     _session(Domain.METERING, "meter", 5, Algorithm.ES256),
     _bootstrap(Domain.METERING, "client-boot", 6, Algorithm.ES256),
-    *_purposes(Domain.METERING, "client", 7, Algorithm.ES256, signs_messages=False),
+    *_purposes(Domain.METERING, "client", 7, Algorithm.ES256),
     _bootstrap(Domain.METERING2, "meter2-boot", 11, Algorithm.ES384),
-    *_purposes(Domain.METERING2, "meter2", 12, Algorithm.ES384, signs_messages=True),
+    *_purposes(Domain.METERING2, "meter2", 12, Algorithm.ES384),
     _session(Domain.METERING2, "meter2", 15, Algorithm.ES384),
     _bootstrap(Domain.METERING2, "client2-boot", 16, Algorithm.ES384),
-    *_purposes(Domain.METERING2, "client2", 17, Algorithm.ES384, signs_messages=False),
+    *_purposes(Domain.METERING2, "client2", 17, Algorithm.ES384),
 )

@@ -13,7 +13,7 @@ from tests.world import LocalTransport, World
     ("bootstrap", "first", "signs_messages"),
     [
         ("meter-boot", "meter-ds", "meter-ds"),
-        ("client-boot", "client-ds", None),
+        ("client-boot", "client-ds", "client-ds"),
         ("ev-oem", "ev-contract", None),
         ("ev-station", "ev-secc", "ev-secc"),
     ],

@@ -149,8 +149,8 @@ def test_the_services_of_a_device_are_what_its_first_certificate_opens_directly_
 
 def test_only_keys_that_sign_are_declared_to_sign_messages() -> None:
     assert {label for label, profile in PROFILES.items() if profile.signs_messages} == {
-        "meter-ds", "meter-session", "meter2-ds", "meter2-session", "smki-ds", "ev-secc", "ev20-secc",
-        "its-enroll",
+        "meter-ds", "meter-session", "client-ds", "meter2-ds", "meter2-session", "client2-ds", "smki-ds",
+        "ev-secc", "ev20-secc", "its-enroll",
     }  # fmt: skip
     assert all(profile.signs for profile in PROFILES.values() if profile.signs_messages)
 
