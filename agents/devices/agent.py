@@ -9,41 +9,39 @@ Whatever was begun and not ended is ended first: a stored request is sent again,
 certificate is confirmed. So a message is never signed with a key that the authority may have retired.
 """
 
-import random
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import anyio
 from anyio import to_thread
 
 from agents.devices.bearer import Bearer, DeviceError, first_owner
-from agents.devices.driver import Machine, Progress, run_exchange
+from agents.devices.driver import Progress
+from agents.devices.errands import RANDOM, Errands
 from agents.devices.identity import Identity
 from agents.devices.keystore import KeyStore, open_keystore
 from agents.devices.messages import deliver
 from agents.devices.status import DeviceStatus, status_of
 from protocol import c509
 from protocol.cose import Algorithm
-from protocol.errors import CertificateUnusable, RequestRejected
-from protocol.exchange.device import Enrollment, State
+from protocol.errors import ProblemKind, RequestRejected
+from protocol.exchange.device import Enrollment
 from protocol.exchange.device_effects import Credential, Discard
 from protocol.exchange.device_fetch import RevocationList
-from protocol.exchange.device_pace import Pace, Patience
+from protocol.exchange.device_pace import Patience
 from protocol.exchange.request import RevocationReason
 from protocol.labels import Operation
 from protocol.message import sign_message
 from protocol.ports import DeviceTransport, Media
-from protocol.profiles import profile_of
 
 __all__ = ["Device", "DeviceError", "open_device"]
 
-_RANDOM: Final = random.SystemRandom()
-MAX_UNUSABLE: Final = 3
-"""Certificates that one call asks for and cannot use, each for a new key and after a pause: one may be a
-slip, and what is wrong with three people must mend. Each stays on the revocation list until it expires."""
+T = TypeVar("T")
+_ENDED: Final = frozenset({ProblemKind.SIGNER_REVOKED, ProblemKind.SIGNER_SUPERSEDED})
+"""Why a message is refused whose sender may have another owner: an unsigned word, worth a question."""
 
 
 class Device:
@@ -69,8 +67,7 @@ class Device:
         self.identity: Final = identity
         self._store = store
         self._bearer = Bearer(identity, store, bootstrap, wall, patience or Patience())
-        # One exchange at a time: the store's methods run in worker threads and take no locks.
-        self._lock = anyio.Lock()
+        self._errands = Errands(self._bearer, store)
 
     @classmethod
     @contextmanager
@@ -125,25 +122,38 @@ class Device:
             CertificateUnusable: The authority certifies what the device cannot use; it was told why.
             ExchangeTimeout: Out of time; calling again goes on.
         """
-        async with self._lock:
+        epoch = self._store.trust.epoch
+
+        async def action() -> c509.Certificate:
             if afresh and self._store.pending(label) is not None:
                 await to_thread.run_sync(self._store.apply, label, Discard())
-            if not await self._finish(label, transport, progress):
-                await self._obtain(label, Operation.SEN, transport, progress)
+            if not (
+                self._errands.is_new_owners(label, epoch)
+                or await self._errands.finish(label, transport, progress)
+            ):
+                await self._errands.obtain(label, Operation.SEN, transport, progress)
             return self._bearer.certificate(label)
+
+        return await self._errands.as_owned(action, transport, progress)
 
     async def rekey(
         self, label: str, transport: DeviceTransport, *, progress: Progress | None = None
     ) -> c509.Certificate:
         """Replace the key and certificate of `label`; otherwise as `enroll`."""
-        async with self._lock:
+        epoch = self._store.trust.epoch
+
+        async def action() -> c509.Certificate:
+            if self._errands.is_new_owners(label, epoch):
+                return self._bearer.certificate(label)
             pending = self._store.pending(label)
             was_rekey = pending is not None and pending.op is Operation.SREN
-            if not (await self._finish(label, transport, progress) and was_rekey):
+            if not (await self._errands.finish(label, transport, progress) and was_rekey):
                 if self._store.current(label) is None:
                     raise DeviceError(f"no certificate under {label} to rekey: enroll first")
-                await self._obtain(label, Operation.SREN, transport, progress)
+                await self._errands.obtain(label, Operation.SREN, transport, progress)
             return self._bearer.certificate(label)
+
+        return await self._errands.as_owned(action, transport, progress)
 
     async def send(self, stream: str, body: bytes, transport: DeviceTransport) -> int:
         """Sign one message and deliver it.
@@ -161,18 +171,69 @@ class Device:
             RequestRejected: The other side does not take it.
             ExchangeTimeout: It could not be delivered.
         """
+
+        async def action() -> int:
+            message = await self._sign(stream, body, transport)
+            try:
+                await deliver(transport, stream, message, self._bearer.patience, RANDOM.random)
+            except RequestRejected as error:
+                if error.reason in _ENDED:
+                    await self._errands.ask_about(self.message_label, transport, None)
+                raise
+            return len(message)
+
+        return await self._errands.as_owned(action, transport, None)
+
+    async def check_in(self, transport: DeviceTransport, *, progress: Progress | None = None) -> bool:
+        """Ask the authority whether it still knows the device, and go with a new owner if there is one.
+
+        For devices that only send messages: nobody who could be believed answers those.
+
+        Returns:
+            Whether the authority said that the certificate which signs messages is the current one; False
+            also where there is none, or no answer came within a minute.
+
+        Raises:
+            RequestRejected: The authority's signed no.
+            OwnerChanged: The new owner's authority is elsewhere: `status().at`; the same call goes on there.
+        """
         label = self.message_label
-        async with self._lock:
-            await self._finish(label, transport, None)
-            credential = self._store.current(label)
-            if credential is None:
-                raise DeviceError(f"no certificate under {label} to sign with: enroll first")
-            counter = await to_thread.run_sync(self._store.next_counter, label)
-            wall = self._bearer.clock().now
-            thumbprint = c509.thumbprint(credential.certificate)
-            message = sign_message(credential.signer, thumbprint, stream, body, counter=counter, time=wall)
-            await deliver(transport, stream, message, self._bearer.patience, _RANDOM.random)
-        return len(message)
+
+        async def action() -> bool:
+            await self._errands.finish(label, transport, progress)
+            if self._store.current(label) is None:
+                return False
+            return await self._errands.ask_about(label, transport, progress)
+
+        return await self._errands.as_owned(action, transport, progress)
+
+    async def sign(self, stream: str, body: bytes, transport: DeviceTransport) -> bytes:
+        """Return a signed message, good for once, for whoever delivers it in another way than `send`.
+
+        Raises:
+            DeviceError: No certificate that signs messages.
+            ExchangeTimeout: What was begun and not ended could not be ended.
+        """
+        return await self._errands.as_owned(lambda: self._sign(stream, body, transport), transport, None)
+
+    async def _sign(self, stream: str, body: bytes, transport: DeviceTransport) -> bytes:
+        label = self.message_label
+        await self._errands.finish(label, transport, None)
+        credential = self._store.current(label)
+        if credential is None:
+            raise DeviceError(f"no certificate under {label} to sign with: enroll first")
+        counter = await to_thread.run_sync(self._store.next_counter, label)
+        wall = self._bearer.clock().now
+        thumbprint = c509.thumbprint(credential.certificate)
+        return sign_message(credential.signer, thumbprint, stream, body, counter=counter, time=wall)
+
+    async def lend(self, use: Callable[[Bearer], T]) -> T:
+        """Return what `use` makes of keys, certificates and trust, in a worker thread and nobody else's turn.
+
+        Cancellation: waits for `use` to end.
+        """
+        async with self._errands.lock:
+            return await to_thread.run_sync(use, self._bearer)
 
     async def give_back(
         self,
@@ -189,11 +250,17 @@ class Device:
             RequestRejected: The authority's signed no.
             ExchangeTimeout: Out of time; calling again tries again.
         """
-        async with self._lock:
-            await self._finish(label, transport, progress)
-            await self._settle_signers(label, transport, progress)
+        epoch = self._store.trust.epoch
+
+        async def action() -> None:
+            if self._store.trust.epoch != epoch:
+                return  # it ended with the owner who had given it
+            await self._errands.finish(label, transport, progress)
+            await self._errands.settle_signers(label, transport, progress)
             machine = self._bearer.give_back(label, reason)
-            await self._run(label, machine, transport, progress)
+            await self._errands.run(label, machine, transport, progress)
+
+        await self._errands.as_owned(action, transport, progress)
 
     async def fetch_revocations(
         self,
@@ -213,9 +280,9 @@ class Device:
             ExchangeTimeout: None came that holds.
         """
         label = self.first_label
-        async with self._lock:
+        async with self._errands.lock:
             machine = self._bearer.fetch_revocations(media, known)
-            await self._run(label, machine, transport, None)
+            await self._errands.run(label, machine, transport, None)
         assert machine.result is not None
         return machine.result
 
@@ -225,10 +292,15 @@ class Device:
         Raises:
             ExchangeTimeout: No answer that leaves any.
         """
-        async with self._lock:
+        async with self._errands.lock:
             machine = self._bearer.fetch_template(label)
-            await self._run(label, machine, transport, None)
+            await self._errands.run(label, machine, transport, None)
         return machine.result or ()
+
+    @property
+    def patience(self) -> Patience:
+        """Limits of the device's exchanges."""
+        return self._bearer.patience
 
     def take_voucher(self, voucher: bytes) -> None:
         """Accept a new owner, whom the maker or the present owner names; blocks on the disk.
@@ -255,64 +327,9 @@ class Device:
         """The label that is enrolled first, because the tier 1 certificate opens it."""
         return self._bearer.first_label
 
-    async def _finish(self, label: str, transport: DeviceTransport, progress: Progress | None) -> bool:
-        """End what was begun; return whether that gave a current certificate."""
-        pending = self._store.pending(label)
-        if pending is None:
-            return False
-        try:
-            await self._obtain(label, pending.op, transport, progress)
-        except RequestRejected:
-            # It was discarded. The caller's own request is another matter.
-            return False
-        return True
-
-    async def _obtain(
-        self, label: str, op: Operation, transport: DeviceTransport, progress: Progress | None
-    ) -> None:
-        await self._settle_signers(label, transport, progress)
-        patience = self._bearer.patience
-        pace = Pace(patience, anyio.current_time())
-        for attempt in range(MAX_UNUSABLE):
-            machine = await to_thread.run_sync(self.prepare, label, op)
-            try:
-                await self._run(label, machine, transport, progress)
-            except CertificateUnusable:
-                if attempt == MAX_UNUSABLE - 1:
-                    raise
-            else:
-                return
-            pace.sent(anyio.current_time())
-            pace.pause(anyio.current_time(), _RANDOM.random(), patience.pause)
-            await anyio.sleep_until(pace.deadline)
-
-    async def _settle_signers(
-        self, label: str, transport: DeviceTransport, progress: Progress | None
-    ) -> None:
-        """End what was begun under the labels that sign for this one: their key may be retired already."""
-        profile = profile_of(label)
-        signers = {*profile.opened_by, profile.rekeyed_by, profile.confirmed_by} - {None, label}
-        for signer in sorted(filter(None, signers)):
-            await self._finish(signer, transport, progress)
-
     def prepare(self, label: str, op: Operation) -> Enrollment:
         """Return the machine of `Bearer.prepare`; blocks as that does."""
         return self._bearer.prepare(label, op)
-
-    async def _run(
-        self, label: str, machine: Machine, transport: DeviceTransport, progress: Progress | None
-    ) -> None:
-        def on_state(state: State) -> None:
-            if progress is not None:
-                progress(label, state)
-
-        await run_exchange(
-            machine,
-            transport,
-            lambda effect: self._store.apply(label, effect),
-            jitter=_RANDOM.random,
-            on_state=on_state,
-        )
 
 
 @asynccontextmanager

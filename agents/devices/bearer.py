@@ -4,8 +4,12 @@ Makes the machines that `agents.devices.agent` drives. Blocks on the disk and on
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from agents.devices.cabinet import Cabinet
 from agents.devices.identity import VOUCHER, Identity, IdentityError
 from agents.devices.keystore import KeyStore
 from agents.devices.record import TrustRecord
@@ -13,6 +17,7 @@ from protocol import c509
 from protocol.cose import Algorithm, PublicKey
 from protocol.errors import EnrollmentError
 from protocol.exchange.device import Enrollment, Order
+from protocol.exchange.device_check import CheckIn
 from protocol.exchange.device_effects import Credential
 from protocol.exchange.device_fetch import Fetch, RevocationList, fetch_revocations, fetch_template
 from protocol.exchange.device_pace import Patience
@@ -20,10 +25,14 @@ from protocol.exchange.device_return import GiveBack
 from protocol.exchange.device_trust import Anchor, Trust
 from protocol.exchange.request import RevocationReason
 from protocol.labels import Operation
+from protocol.path import Authority
 from protocol.ports import Media
 from protocol.profiles import Profile, profile_of, services_of
 from protocol.validity import Clock
 from protocol.voucher import read_voucher
+
+CHECK_SECONDS: Final = 60.0
+"""How long a device asks whether it is still known; it has other things to do, and asks again another day."""
 
 
 class DeviceError(ValueError):
@@ -54,6 +63,7 @@ class Bearer:
         self._store = store
         self._bootstrap = bootstrap
         self._root = identity.root()
+        self._voucher_keys: tuple[PublicKey, ...] = (identity.voucher_key(),)
         self._wall = wall
 
     @property
@@ -112,6 +122,20 @@ class Bearer:
         clock = self.clock()
         return GiveBack(self._trust(clock), label, current.certificate, signer, reason, clock, self.patience)
 
+    def check_in(self, label: str) -> CheckIn:
+        """Return the machine that asks whether the current certificate of `label` is still known.
+
+        Raises:
+            DeviceError: There is none.
+        """
+        current = self._store.current(label)
+        if current is None:
+            raise DeviceError(f"no certificate under {label} to ask about")
+        signer = self._signer(profile_of(label), Operation.CONF)
+        clock = self.clock()
+        patience = replace(self.patience, give_up=min(self.patience.give_up, CHECK_SECONDS))
+        return CheckIn(self._trust(clock), label, current.certificate, signer, clock, patience)
+
     def fetch_revocations(
         self, media: Media = Media.PKIX_CRL, known: RevocationList | None = None
     ) -> Fetch[RevocationList]:
@@ -136,13 +160,7 @@ class Bearer:
             MalformedMessage: Not a voucher.
             RequestRejected: By another key, for another device, or not of a later epoch.
         """
-        trust = self._store.trust
-        keys: tuple[PublicKey, ...] = (self._identity.voucher_key(),)
-        owner = self._trust(self.clock()).public_key
-        if owner is not None:
-            keys = (*keys, owner)
-        read = read_voucher(voucher, keys, device=self._identity.device, lowest_epoch=trust.epoch + 1)
-        self._store.take_voucher(read)
+        self._store.take_voucher(self._trust(self.clock()).read_voucher(voucher))
 
     def _signer(self, profile: Profile, op: Operation) -> Credential:
         labels = profile.signers_of(op)
@@ -158,14 +176,34 @@ class Bearer:
 
     def certificate(self, label: str) -> c509.Certificate:
         """Return the current certificate of `label`; DeviceError without one."""
+        return c509.decode_certificate(self.credential(label).certificate)
+
+    def credential(self, label: str) -> Credential:
+        """Return the current key and certificate of `label`; DeviceError without them."""
         current = self._store.current(label)
         if current is None:
             raise DeviceError(f"no certificate under {label}")
-        return c509.decode_certificate(current.certificate)
+        return current
+
+    def agreement_key(self, label: str) -> ec.EllipticCurvePrivateKey:
+        """Return the private key of `credential`, to agree on keys with; DeviceError without one."""
+        self.credential(label)
+        return self._store.agreement_key(label)
+
+    def authority(self) -> Authority:
+        """Return the device's authority, verified; DeviceError before the first enrollment."""
+        authority = self._trust(self.clock()).authority
+        if authority is None:
+            raise DeviceError("nothing is known of the authority yet: enroll first")
+        return authority
+
+    def cabinet(self, name: str) -> Cabinet:
+        """Return a folder for more secrets of the device, beside its keys and encrypted as they are."""
+        return self._store.cabinet(name)
 
     def _trust(self, clock: Clock) -> Trust:
         record = self._store.trust
-        anchor = Anchor(self._identity.device, self._root, record.authority, record.epoch)
+        anchor = Anchor(self._identity.device, self._root, record.authority, record.epoch, self._voucher_keys)
         return Trust(anchor, record.seen, record.chain, clock)
 
     def clock(self) -> Clock:

@@ -29,6 +29,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_der_private_key,
 )
 
+from agents.devices.cabinet import Cabinet
 from agents.devices.record import Current, LabelRecord, Pending, TrustRecord
 from agents.keys import SoftwareSigner, generate, write_atomically
 from agents.keys.files import PrivateKey, sync_folder
@@ -45,6 +46,7 @@ from protocol.exchange.device_effects import (
     LearnRevocations,
     Promote,
     Save,
+    TakeVoucher,
 )
 from protocol.labels import Operation
 from protocol.message import MAX_COUNTER
@@ -81,6 +83,7 @@ class KeyStore:
         _remove_neighbours(folder)
         self._trust = self._read_trust() or first
         self._records = {label: self._read(label) for label in PROFILES if self._path(label).exists()}
+        self._forget_former()
 
     @property
     def trust(self) -> TrustRecord:
@@ -147,6 +150,8 @@ class KeyStore:
             case LearnRevocations(number, this_update):
                 floor = max(self._trust.floor, this_update)
                 self._write_trust(replace(self._trust, crl_number=number, floor=floor))
+            case TakeVoucher(voucher, at):
+                self.take_voucher(voucher, at)
             case Save(request):
                 self._write(label, replace(record, pending=self._pending(label, request)))
             case Install(certificate):
@@ -169,6 +174,25 @@ class KeyStore:
             case _:
                 raise LocalProtocolError(f"{type(effect).__name__} is not for the key store")
 
+    def agreement_key(self, label: str) -> ec.EllipticCurvePrivateKey:
+        """Return the current private key of `label`, which agrees on keys and signs nothing.
+
+        Raises:
+            LocalProtocolError: There is none.
+            StoreError: The passphrase is wrong, or it is another kind of key.
+        """
+        current = self._record(label).current
+        if self.current(label) is None or current is None:
+            raise LocalProtocolError(f"no current certificate under {label}")
+        key = self._load_private(label, current.key)
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise StoreError(f"{self._path(label)} is damaged")
+        return key
+
+    def cabinet(self, name: str) -> Cabinet:
+        """Return a folder for more secrets, under the same passphrase and lock."""
+        return Cabinet(self._folder / name, self._passphrase)
+
     def next_counter(self, label: str) -> int:
         """Return a message counter that was never used with the current certificate of `label`."""
         record = self._record(label)
@@ -184,17 +208,43 @@ class KeyStore:
         self._next[label] = counter + 1
         return counter
 
-    def take_voucher(self, voucher: Voucher) -> None:
-        """Store a later owner's voucher; what the owner before issued is no longer looked at.
+    def take_voucher(self, voucher: Voucher, at: str | None = None) -> None:
+        """Store a later owner's voucher; what the owner before issued is forgotten, keys and all.
 
-        The caller has verified it and its epoch.
+        Args:
+            voucher: Verified by the caller, its epoch too.
+            at: Where the owner's authority is, a URI; None: as configured; for the same authority, as before.
         """
-        # The floor stays: time goes on. Ages of chains do not: the new owner has its own.
-        record = TrustRecord(voucher.encoded, voucher.authority, voucher.epoch, floor=self.floor)
+        trust = self._trust
+        held = [label for label in PROFILES if self.current_certificate(label) or label in trust.wanted]
+        if at is None and voucher.authority == trust.authority:
+            at = trust.at
+        # Neither the ages of chains nor what the owner before said of the time: a new one has its own, and
+        # whoever's clock was years ahead would keep the device from believing it.
+        record = TrustRecord(voucher.encoded, voucher.authority, voucher.epoch, at=at, wanted=tuple(held))
         self._write_trust(record)
         self._credentials.clear()
         self._next.clear()
         self._fresh.clear()
+        for label in tuple(self._records):
+            self._remove(label)
+
+    def settle(self, label: str) -> None:
+        """Note that the owner was asked for `label`."""
+        if label in self._trust.wanted:
+            wanted = tuple(one for one in self._trust.wanted if one != label)
+            self._write_trust(replace(self._trust, wanted=wanted))
+
+    def _forget_former(self) -> None:
+        """Remove what a crash has left of owners before: nothing looks at it, and it holds keys."""
+        for label, record in tuple(self._records.items()):
+            epochs = [one.epoch for one in (record.current, record.pending) if one is not None]
+            if epochs and max(epochs) < self._trust.epoch:
+                self._remove(label)
+
+    def _remove(self, label: str) -> None:
+        self._path(label).unlink(missing_ok=True)
+        del self._records[label]
 
     def _pending(self, label: str, request: bytes) -> Pending:
         if label in self._fresh:
@@ -240,13 +290,16 @@ class KeyStore:
             raise StoreError(f"{path} is damaged") from None
 
     def _load_key(self, label: str, data: bytes) -> SoftwareSigner:
+        return SoftwareSigner(self._load_private(label, data))
+
+    def _load_private(self, label: str, data: bytes) -> PrivateKey:
         try:
             key: PrivateKey | object = load_der_private_key(data, self._passphrase)
         except (ValueError, TypeError):
             raise StoreError(f"{self._path(label)}: the passphrase is wrong or missing") from None
         if not isinstance(key, (ec.EllipticCurvePrivateKey, ed25519.Ed25519PrivateKey)):
             raise StoreError(f"{self._path(label)} is damaged")
-        return SoftwareSigner(key)
+        return key
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """What a key store's files hold, as values; each file is replaced as a whole, so each is always consistent.
 
-    state/trust          [1, voucher, authority, epoch, chain/null, seen, floor, crlNumber]
+    state/trust          [1, voucher, authority, epoch, chain/null, seen, floor, crlNumber, at/null, wanted]
         seen             [notBefore of the CA certificates, notBefore of the registration certificate]
     state/<label>.keys   [1, floor, current/null, pending/null]
         current          [private key, certificate, epoch, counters reserved]
@@ -38,12 +38,17 @@ class TrustRecord:
     """The time is later than this, POSIX seconds."""
     crl_number: int = 0
     """Of the newest revocation list that was verified."""
+    at: str | None = None
+    """Where the owner's authority is, a URI; None: as configured."""
+    wanted: tuple[str, ...] = ()
+    """Labels that the owner before had given, and that this one was not yet asked for."""
 
     def encode(self) -> bytes:
         """Return the file's content."""
         seen = [self.seen.chain, self.seen.registration]
         owner = [self.voucher, self.authority, self.epoch]
-        return cbor.encode([VERSION, *owner, self.chain, seen, self.floor, self.crl_number])
+        more = [self.at, list(self.wanted)]
+        return cbor.encode([VERSION, *owner, self.chain, seen, self.floor, self.crl_number, *more])
 
     @classmethod
     def decode(cls, data: bytes) -> "TrustRecord":
@@ -51,12 +56,23 @@ class TrustRecord:
         match cbor.decode(data, max_bytes=MAX_RECORD_BYTES):
             case [
                 1, bytes(voucher), bytes(authority), int(epoch), (bytes() | None) as chain,
-                [int(chain_seen), int(registration_seen)], int(floor), int(crl_number),
+                [int(chain_seen), int(registration_seen)], int(floor), int(crl_number), *more,
             ]:  # fmt: skip
                 seen = Seen(chain_seen, registration_seen)
-                return cls(voucher, authority, epoch, chain, seen, floor, crl_number)
+                at, wanted = _journey(more)
+                return cls(voucher, authority, epoch, chain, seen, floor, crl_number, at, wanted)
             case _:
                 raise MalformedMessage("not a trust record")
+
+
+def _journey(items: list[Any]) -> tuple[str | None, tuple[str, ...]]:
+    match items:
+        case []:  # written before devices changed their owners
+            return None, ()
+        case [(str() | None) as at, list(wanted)] if all(type(label) is str for label in wanted):
+            return at, tuple(wanted)
+        case _:
+            raise MalformedMessage("not a trust record")
 
 
 @dataclass(frozen=True, slots=True)

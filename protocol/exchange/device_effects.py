@@ -107,5 +107,7 @@ class Fail:
     error: EnrollmentError
 
 
-Effect = Learn | LearnRevocations | TakeVoucher | Save | Install | Promote | Discard | Drop | Send | Done | Fail
+Effect = (
+    Learn | LearnRevocations | TakeVoucher | Save | Install | Promote | Discard | Drop | Send | Done | Fail
+)
 Effects = tuple[Effect, ...]

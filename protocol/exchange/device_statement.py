@@ -37,7 +37,7 @@ class Statement:
         patience: Limits of waiting.
     """
 
-    def __init__(  # noqa: PLR0913, PLR0917 (all of them make up one request)
+    def __init__(
         self,
         trust: Trust,
         label: str,
@@ -110,7 +110,7 @@ class Statement:
         return ()
 
     def refused(self, problem: Problem) -> Effects | None:
-        """Return what a signed refusal brings about where it is as good as a receipt; None where it is not."""
+        """Return what a signed refusal brings about that is as good as a receipt; None for any other."""
         return None
 
     def _end(self, state: State, effect: Done | Fail) -> Done | Fail:

@@ -232,7 +232,28 @@ def test_a_later_owner_ends_what_the_one_before_gave(tmp_path: Path, world: Worl
         trust = store.trust
         assert (trust.voucher, trust.authority, trust.epoch) == (b"second voucher", b"\x01" * 32, 1)
         assert (trust.chain, trust.seen) == (None, Seen())
-        assert store.floor == NOW, "time goes on, whoever owns the device"
+        assert store.floor == 0, "whose clock was years ahead, keeps nobody from the next owner"
+        assert trust.wanted == (LABEL,), "to be asked of the next owner"
+        assert not list(folder.glob("*.keys")), "keys of the owner before are gone"
+        store.settle(LABEL)
+    with open_keystore(folder, None, FIRST) as store:
+        assert store.trust.wanted == ()
+
+
+def test_what_a_crash_left_of_the_owner_before_is_removed(tmp_path: Path, world: World) -> None:
+    folder = tmp_path / "state"
+    with open_keystore(folder, None, FIRST) as store:
+        fill(store, world)
+        left = (folder / f"{LABEL}.keys").read_bytes()
+        store.take_voucher(Voucher(METER, b"\x01" * 32, 1, b"second voucher"), "coap://192.0.2.7:5683")
+    (folder / f"{LABEL}.keys").write_bytes(left)
+    with open_keystore(folder, None, FIRST) as store:
+        assert not list(folder.glob("*.keys"))
+        assert store.trust.at == "coap://192.0.2.7:5683"
+        store.take_voucher(Voucher(METER, b"\x01" * 32, 2, b"third voucher"))
+        assert store.trust.at == "coap://192.0.2.7:5683", "the same authority is where it was"
+        store.take_voucher(Voucher(METER, b"\x02" * 32, 3, b"fourth voucher"))
+        assert (store.trust.at, store.trust.wanted) == (None, (LABEL,))
 
 
 def test_only_one_process_has_an_identity_open(tmp_path: Path) -> None:

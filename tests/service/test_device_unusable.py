@@ -10,7 +10,8 @@ import pytest
 
 from agents.authority import AuthorityAgent, MakerIssuer, open_authority, show_device
 from agents.authority.audit import read_record
-from agents.devices.agent import MAX_UNUSABLE, Device, open_device
+from agents.devices.agent import Device, open_device
+from agents.devices.errands import MAX_UNUSABLE
 from agents.factory import make_batch
 from protocol.errors import CertificateUnusable, ProblemKind, Unreachable
 from protocol.exchange.device import State

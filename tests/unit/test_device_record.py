@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.devices.record import Current, LabelRecord, Pending, TrustRecord
+from protocol import cbor
 from protocol.errors import MalformedMessage
 from protocol.exchange.device_effects import Seen
 from protocol.labels import Operation
@@ -29,10 +30,18 @@ def test_a_label_comes_back_as_it_was(record: LabelRecord) -> None:
         st.none() | st.binary(),
         st.builds(Seen, EPOCHS, EPOCHS),
         EPOCHS,
+        EPOCHS,
+        st.none() | st.text(),
+        st.lists(st.text()).map(tuple),
     )
 )
 def test_an_owner_comes_back_as_they_were(record: TrustRecord) -> None:
     assert TrustRecord.decode(record.encode()) == record
+
+
+def test_a_record_from_before_owners_changed_is_read() -> None:
+    old = cbor.encode([1, b"voucher", bytes(32), 3, None, [1, 2], 4, 5])
+    assert TrustRecord.decode(old) == TrustRecord(b"voucher", bytes(32), 3, None, Seen(1, 2), 4, 5)
 
 
 @given(st.binary())
