@@ -18,13 +18,14 @@ from aiocoap.protocol import Request as LibraryRequest
 from aiocoap.tokenmanager import TokenManager
 
 from constrained.answer import Answer
+from constrained.door import OCTETS, PROOF
 from constrained.formats import COSE_SIGN1, DEFAULT_FORMATS, ContentFormats
 from constrained.quiet import QuietLog
 from constrained.sockets import resolve, unbound
 from constrained.transport import DeviceEnd, Messages, Peer, datagram_of, fill
 from constrained.wire import MAX_BLOCK_SIZE, Block, Code, Option, encode_uint, szx_of
 from protocol.errors import ProblemKind, Unreachable
-from protocol.ports import DeviceTransport, Outbound, Pending, Reply, SignedRefusal
+from protocol.ports import Outbound, Pending, Reply, SignedRefusal
 from protocol.problem import Problem
 from protocol.revocation_list import MAX_LIST_BYTES
 
@@ -70,7 +71,7 @@ async def connect(
     block_size: int = MAX_BLOCK_SIZE,
     root: str = "e",
     max_answer: int = MAX_ANSWER_BYTES,
-) -> AsyncIterator[DeviceTransport]:
+) -> AsyncIterator["CoapDevice"]:
     """Open a device's transport to an authority.
 
     Each has a socket and an aiocoap context of its own: a context sends one confirmable message at a
@@ -105,7 +106,7 @@ async def connect(
     tokens.token_interface = messages
     path = tuple((Option.URI_PATH, part.encode()) for part in root.split("/"))
     try:
-        yield _Device(tokens, Peer(address, transport), retransmission, formats, szx, path, max_answer)
+        yield CoapDevice(tokens, Peer(address, transport), retransmission, formats, szx, path, max_answer)
     finally:
         with anyio.move_on_after(_SHUTDOWN_SECONDS, shield=True):
             await tokens.shutdown()
@@ -125,8 +126,8 @@ def _parse(uri: str) -> tuple[str, int]:
 Options = tuple[tuple[int, bytes], ...]
 
 
-class _Device:
-    """A `DeviceTransport`."""
+class CoapDevice:
+    """A `protocol.challenge.ProvingTransport`; made by `connect`."""
 
     def __init__(
         self,
@@ -148,6 +149,7 @@ class _Device:
         self._max_answer = max_answer
 
     async def exchange(self, request: Outbound) -> Reply:
+        """Send `request` and return its reply: `protocol.ports.DeviceTransport`."""
         path = (
             *self._root,
             (Option.URI_PATH, request.label.encode()),
@@ -164,6 +166,7 @@ class _Device:
         return answer.as_reply(self._formats)
 
     async def send_message(self, stream: str, body: bytes) -> Problem | None:
+        """Send one signed message: `protocol.ports.DeviceTransport`."""
         path = ((Option.URI_PATH, b"m"), (Option.URI_PATH, stream.encode()))
         answer = await self._post(path, body)
         if answer.code == Code.CHANGED:
@@ -177,6 +180,19 @@ class _Device:
                 return problem
             case _:
                 raise Unreachable("a message was answered as if it were a request")
+
+    async def challenge(self, label: str, nonce: bytes) -> bytes | Problem:
+        """Ask the server itself for a proof: `protocol.challenge.ProvingTransport`."""
+        path = (*self._root, (Option.URI_PATH, label.encode()), (Option.URI_PATH, PROOF))
+        options = (*path, (Option.CONTENT_FORMAT, encode_uint(OCTETS)))
+        answer = await self._transfer(Code.POST, options, nonce)
+        if answer.code == Code.CHANGED and answer.content_format == COSE_SIGN1:
+            return answer.payload
+        match answer.as_reply(self._formats):
+            case Problem() as problem:
+                return problem
+            case _:
+                raise Unreachable("a challenge was answered as if it were something else")
 
     async def _post(self, path: Options, body: bytes) -> Answer:
         """Send `body`, in blocks if it is longer than one, and return the whole answer."""

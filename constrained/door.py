@@ -7,7 +7,7 @@ comes back as a `Call`, which `answer` awaits. Checks stand in the order of thei
 import hashlib
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -18,6 +18,7 @@ from constrained.discovery import ROOTS, Listing
 from constrained.formats import ANSWERS, COSE_SIGN1, LINK_FORMAT, PROBLEM_DETAILS, ContentFormats
 from constrained.quiet import QuietLog
 from constrained.wire import Code, Option, Request, Response, encode_uint
+from protocol.challenge import MAX_NONCE_BYTES, MIN_NONCE_BYTES, Challenge, ProofHandler
 from protocol.errors import ProblemKind
 from protocol.labels import Operation
 from protocol.ports import (
@@ -37,6 +38,10 @@ _NO_BASE: Final = -1
 _LABEL: Final = re.compile(r"[0-9a-z-]{1,32}")
 _STREAM: Final = re.compile(rb"[0-9a-z_-]{1,32}")
 _MAX_AGE_LIMIT: Final = 0xFFFF_FFFF
+PROOF: Final = b"proof"
+"""Last path segment where the server itself is asked to prove its certificate (`protocol.challenge`)."""
+OCTETS: Final = 42
+"""Content-Format application/octet-stream (RFC 7252 §12.3): a nonce."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +72,7 @@ class Call:
     """A request that is whole and may go to its handler."""
 
     request: Request
-    inbound: Inbound | InboundMessage
+    inbound: Inbound | InboundMessage | Challenge
 
 
 def _max_age(seconds: float | None) -> tuple[tuple[int, bytes], ...]:
@@ -102,6 +107,11 @@ _NOT_ACCEPTABLE: Final = _refusal(
     Code.NOT_ACCEPTABLE, ProblemKind.UNSUPPORTED_FORMAT, "not available in the format of Accept"
 )
 _BAD_OPTION: Final = _refusal(Code.BAD_OPTION, ProblemKind.MALFORMED, "a critical option is not understood")
+_NO_NONCE: Final = _refusal(
+    Code.BAD_REQUEST,
+    ProblemKind.MALFORMED,
+    f"a nonce of {MIN_NONCE_BYTES} to {MAX_NONCE_BYTES} bytes (Content-Format {OCTETS})",
+)
 _BAD_BASE: Final = _refusal(Code.BAD_REQUEST, ProblemKind.MALFORMED, "base is the number of a list")
 _NO_PROXY: Final = _refusal(Code.PROXYING_NOT_SUPPORTED, ProblemKind.NOT_FOUND, "not a proxy")
 _OUR_FAULT: Final = _hint(Problem(ProblemKind.UNAVAILABLE, "", 60.0), Code.INTERNAL_SERVER_ERROR)
@@ -133,6 +143,7 @@ class Door:
         formats: Numbers for what has none assigned.
         limits: Bounds.
         log: Where a handler's own faults go.
+        proofs: Who proves the server's own certificate, by that certificate's label.
 
     Raises:
         ValueError: A label is not spelled like one.
@@ -147,9 +158,11 @@ class Door:
         formats: ContentFormats,
         limits: Limits,
         log: QuietLog,
+        proofs: Mapping[str, ProofHandler] | None = None,
     ) -> None:
         labels = tuple(labels)
-        for label in labels:
+        self._proofs = dict(proofs or {})
+        for label in (*labels, *self._proofs):
             if not _LABEL.fullmatch(label):
                 msg = f"{label!r} is not a label"
                 raise ValueError(msg)
@@ -163,6 +176,11 @@ class Door:
             for root in ROOTS
             for label in labels
             for op in Operation
+        }
+        self._proof_routes = {
+            (*root.encode().split(b"/"), label.encode(), PROOF): label
+            for root in ROOTS
+            for label in self._proofs
         }
         self._uploads = Uploads(limits.body, limits.uploads)
         self._downloads = Downloads(limits.downloads)
@@ -217,6 +235,9 @@ class Door:
         route = self._routes.get(request.path)
         if route is not None:
             return self._enter_operation(request, *route)
+        proved = self._proof_routes.get(request.path)
+        if proved is not None:
+            return self._enter_challenge(request, proved)
         match request.path:
             case (b"m", stream) if self._messages is not None and _STREAM.fullmatch(stream):
                 return self._enter_message(request, stream.decode())
@@ -249,6 +270,20 @@ class Door:
             return body
         return Call(request, InboundMessage(stream, body, request.source))
 
+    def _enter_challenge(self, request: Request, label: str) -> Response | Call:
+        if request.code != Code.POST:
+            return _BAD_METHOD
+        if request.block2 is not None and request.block2.number:
+            return self._downloads.rest(request)
+        nonce = request.payload
+        if (
+            request.content_format != OCTETS
+            or request.block1 is not None
+            or not MIN_NONCE_BYTES <= len(nonce) <= MAX_NONCE_BYTES
+        ):
+            return _NO_NONCE
+        return Call(request, Challenge(label, nonce, request.source))
+
     def _body(self, request: Request) -> bytes | Response:
         if request.code != Code.POST:
             return _BAD_METHOD
@@ -275,6 +310,11 @@ class Door:
         inbound = call.inbound
         if isinstance(inbound, Inbound):
             return self._render(await self._handler(inbound), call.request, inbound)
+        if isinstance(inbound, Challenge):
+            proof = await self._proofs[inbound.label](inbound)
+            if isinstance(proof, Problem):
+                return _hint(proof, CODES[proof.kind])
+            return Response(Code.CHANGED, ((Option.CONTENT_FORMAT, encode_uint(COSE_SIGN1)),), proof)
         assert self._messages is not None
         problem = await self._messages(inbound)
         return Response(Code.CHANGED) if problem is None else _hint(problem, CODES[problem.kind])

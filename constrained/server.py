@@ -1,7 +1,7 @@
 """The CoAP server: an authority's operations and the verifier's streams for constrained devices."""
 
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Literal
@@ -12,6 +12,7 @@ from constrained.formats import DEFAULT_FORMATS, ContentFormats
 from constrained.quiet import QuietLog
 from constrained.sockets import address_of
 from constrained.sockets import bind as bind_socket
+from protocol.challenge import ProofHandler
 from protocol.ports import Handler, MessageHandler
 
 __all__ = ["CoapServer", "ContentFormats", "Engine", "Limits", "serve"]
@@ -46,6 +47,7 @@ async def serve(
     formats: ContentFormats = DEFAULT_FORMATS,
     limits: Limits = Limits(),  # noqa: B008 (frozen)
     engine: Engine = "aiocoap",
+    proofs: Mapping[str, ProofHandler] | None = None,
 ) -> AsyncIterator[CoapServer]:
     """Serve as long as the block is open; when it is entered, the socket is bound.
 
@@ -62,6 +64,9 @@ async def serve(
         formats: Content-Format numbers that IANA has not assigned.
         limits: Bounds on what strangers can make the server hold.
         engine: What speaks CoAP.
+        proofs: Who proves the server's own certificate, by its label: POST `…/<label>/proof` with a nonce
+            (Content-Format 42) is answered with a COSE_Sign1. Charging stations have them, authorities
+            do not.
 
     Raises:
         OSError: `bind` cannot be had.
@@ -71,7 +76,7 @@ async def serve(
         RFC 7252, RFC 7959, RFC 9148 §4, RFC 9290.
     """
     log = QuietLog(logging.getLogger(__name__))
-    door = Door(handler, labels, messages=messages, formats=formats, limits=limits, log=log)
+    door = Door(handler, labels, messages=messages, formats=formats, limits=limits, log=log, proofs=proofs)
     bound = await bind_socket(bind)
     server = CoapServer((address_of(bound),))
     listen = {"aiocoap": aiocoap_engine.listen, "lean": lean_engine.listen}[engine]

@@ -25,7 +25,7 @@ from protocol.exchange.device_return import GiveBack
 from protocol.exchange.device_trust import Anchor, Trust
 from protocol.exchange.request import RevocationReason
 from protocol.labels import Operation
-from protocol.path import Authority
+from protocol.path import BASIC_CONSTRAINTS, Authority
 from protocol.ports import Media
 from protocol.profiles import Profile, profile_of, services_of
 from protocol.validity import Clock
@@ -196,6 +196,16 @@ class Bearer:
         if authority is None:
             raise DeviceError("nothing is known of the authority yet: enroll first")
         return authority
+
+    def chain(self) -> tuple[c509.Certificate, ...]:
+        """Return the CAs of the device's authority: the issuing one, then those above it, without the root.
+
+        Verified when they were learned; DeviceError before the first enrollment.
+        """
+        known = self._store.trust.chain
+        if known is None:
+            raise DeviceError("nothing is known of the authority yet: enroll first")
+        return tuple(ca for ca in c509.decode_chain(known) if ca.extension(BASIC_CONSTRAINTS) is not None)
 
     def cabinet(self, name: str) -> Cabinet:
         """Return a folder for more secrets of the device, beside its keys and encrypted as they are."""
