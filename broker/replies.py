@@ -24,10 +24,11 @@ MEDIA: Final[dict[Operation, Media]] = {
     Operation.ATT: Media.C509_TEMPLATE,
     Operation.SEN: Media.C509_CERTIFICATE,
     Operation.SREN: Media.C509_CERTIFICATE,
-    Operation.SKG: Media.C509_CERTIFICATE,
+    Operation.SKG: Media.CONTRACT_PACKAGE,
     Operation.CONF: Media.SIGN1,
     Operation.REV: Media.SIGN1,
     Operation.CRL: Media.PKIX_CRL,
+    Operation.MAIL: Media.CBOR,
 }
 """What a good answer is; MQTT says nothing about it, and no device can ask for another form."""
 

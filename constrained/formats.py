@@ -12,6 +12,8 @@ COSE_SIGN1: Final = 18
 """application/cose; cose-type=cose-sign1 (RFC 9052 §11.3.2): requests, receipts, signed refusals."""
 LINK_FORMAT: Final = 40
 """application/link-format (RFC 6690)."""
+CBOR: Final = 60
+"""application/cbor (RFC 8949 §9.3)."""
 PROBLEM_DETAILS: Final = 257
 """application/concise-problem-details+cbor (RFC 9290)."""
 PKCS7_CERTS_ONLY: Final = 281
@@ -24,9 +26,9 @@ PKIX_CERT: Final = 287
 class ContentFormats:
     """The number of each `Media`.
 
-    IANA has assigned none to C509 (draft-ietf-cose-cbor-encoded-cert-20) or to CRLs yet, so those are
-    settings; both sides of a link need the same. The defaults are of the experimental range
-    (RFC 7252 §12.3: 65000 to 65535).
+    IANA has assigned none to C509 (draft-ietf-cose-cbor-encoded-cert-20), to CRLs or to contract packages
+    (`protocol.ev.package`), so those are settings; both sides of a link need the same. The defaults are of
+    the experimental range (RFC 7252 §12.3: 65000 to 65535).
 
     Raises:
         ValueError: A number is not 0 to 65535, or two media have the same.
@@ -37,6 +39,7 @@ class ContentFormats:
     c509_template: int = 65002
     pkix_crl: int = 65003
     c509_crl: int = 65004
+    contract_package: int = 65005
     _number_of: Mapping[Media, int] = field(init=False, repr=False, compare=False)
     _media_of: Mapping[int, Media] = field(init=False, repr=False, compare=False)
 
@@ -50,6 +53,8 @@ class ContentFormats:
             Media.PKIX_CERT: PKIX_CERT,
             Media.PKIX_CRL: self.pkix_crl,
             Media.C509_CRL: self.c509_crl,
+            Media.CONTRACT_PACKAGE: self.contract_package,
+            Media.CBOR: CBOR,
         }
         media = {number: media for media, number in numbers.items()}
         if len({*media, LINK_FORMAT, PROBLEM_DETAILS}) < len(numbers) + 2:
@@ -82,10 +87,11 @@ ANSWERS: Final[Mapping[Operation, tuple[Media, ...]]] = MappingProxyType(
         Operation.ATT: (Media.C509_TEMPLATE,),
         Operation.SEN: _CERTIFICATE,
         Operation.SREN: _CERTIFICATE,
-        Operation.SKG: _CERTIFICATE,
+        Operation.SKG: (Media.CONTRACT_PACKAGE,),
         Operation.CONF: (Media.SIGN1,),
         Operation.REV: (Media.SIGN1,),
         Operation.CRL: (Media.PKIX_CRL, Media.C509_CRL),
+        Operation.MAIL: (Media.CBOR,),
     }
 )
 """What each operation may answer with, the default first; anything else asked for is 4.06."""

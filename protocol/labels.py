@@ -82,6 +82,8 @@ class Operation(StrEnum):
     """The device gives a certificate of its own back."""
     CRL = "crl"
     """The revocation list of the label's issuer."""
+    MAIL = "mail"
+    """A meter and its head-end leave letters for each other and take them (`protocol.metering.mail`)."""
 
     @property
     def has_body(self) -> bool:

@@ -25,6 +25,8 @@ class Media(Enum):
     PKIX_CERT = "application/pkix-cert"
     PKIX_CRL = "application/pkix-crl"
     C509_CRL = "application/c509-crl+cbor"
+    CONTRACT_PACKAGE = "application/vnd.trillium.contract-package+cbor"
+    CBOR = "application/cbor"
 
 
 @dataclass(frozen=True, slots=True)

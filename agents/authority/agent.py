@@ -18,6 +18,7 @@ from agents.authority.directory import SignerDirectory
 from agents.authority.domain import DomainAuthority, load_domain, registration_keys
 from agents.authority.door import Door
 from agents.authority.layout import BadDirectory, Layout, Settings, read_settings, readable_roots
+from agents.authority.packing import NO_SERVICES, Services
 from agents.authority.publisher import Listener, Publisher
 from agents.authority.quota import Limits
 from agents.authority.reach_counts import ReachCounts
@@ -62,6 +63,7 @@ class AuthorityAgent:
         layout: Layout,
         limits: Limits,
         clock: Callable[[], float],
+        services: Services = NO_SERVICES,
     ) -> None:
         self.settings: Final = settings
         self.authorities: Final = authorities
@@ -70,7 +72,9 @@ class AuthorityAgent:
         self.tally: Final = Tally()
         self._clock = clock
         self._verifier = Verifier()
-        self.desk: Final = Desk(store, tuple(authorities.values()), limits, clock, self.tally, self._verifier)
+        self.desk: Final = Desk(
+            store, tuple(authorities.values()), limits, clock, self.tally, self._verifier, services
+        )
         self.door: Final = Door(self.desk.process, limits)
         self._by_label = {label: a for a in authorities.values() for label in a.places}
         self.labels: Final = tuple(self._by_label)
@@ -177,6 +181,7 @@ async def open_authority(
     *,
     limits: Limits | None = None,
     clock: Callable[[], float] = time.time,
+    services: Services = NO_SERVICES,
 ) -> AsyncIterator[AuthorityAgent]:
     """Open an authority's directory and answer requests until the body ends.
 
@@ -185,6 +190,7 @@ async def open_authority(
         passphrase: Of the operators' keys.
         limits: How much at once; the defaults suit one machine.
         clock: POSIX seconds.
+        services: Who signs contract packages; without one, contracts are not available.
 
     Raises:
         BadDirectory: Not an authority's directory, its root keys are within reach, a wrong passphrase, or
@@ -196,7 +202,9 @@ async def open_authority(
     opened = await to_thread.run_sync(_open, directory, passphrase, int(clock()))
     settings, authorities, store, lock = opened
     try:
-        agent = AuthorityAgent(settings, authorities, store, Layout(directory), limits or Limits(), clock)
+        agent = AuthorityAgent(
+            settings, authorities, store, Layout(directory), limits or Limits(), clock, services
+        )
         try:
             async with agent.run():
                 yield agent

@@ -191,6 +191,8 @@ def _issue(writing: Writing, issues: Sequence[Signed], turn: Sequence[int], outc
         known = recorded.get(item.reserved.id)
         if epochs.get(item.reserved.parent_id) != item.order.device.epoch:
             outcomes[index] = _OTHER_OWNER
+        elif item.refusal is not None:
+            outcomes[index] = item.refusal
         elif known is not None:  # a twin in another group was first: its signature counts, not ours
             outcomes[index] = Issued(known)
         elif parents.get(item.reserved.parent_id) != life.CURRENT:

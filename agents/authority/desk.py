@@ -18,17 +18,21 @@ from agents.authority.domain import DomainAuthority
 from agents.authority.intents import Reserved, Signed
 from agents.authority.issuer import ToBeIssued
 from agents.authority.lookup import find_facts
+from agents.authority.packing import Services
+from agents.authority.provision import Promised, Provision
 from agents.authority.quota import MAX_DEVICES, MAX_SOURCES, Buckets, Limits, origin
 from agents.authority.store import Store, in_words
 from agents.authority.tally import Tally
 from agents.authority.verification import Verifier
-from protocol.errors import ProblemKind
+from protocol.errors import ProblemKind, RequestRejected
 from protocol.exchange.authority import AuthorityExchange
 from protocol.exchange.authority_effects import (
     Confirm,
+    Generate,
     Hint,
     Issue,
     Lookup,
+    Lost,
     NewSigner,
     Order,
     Refuse,
@@ -70,6 +74,7 @@ class Desk:
         clock: POSIX seconds.
         tally: Counts what is decided.
         verifier: Open as long as this is used.
+        services: Who signs the packages of generated keys.
     """
 
     def __init__(
@@ -80,12 +85,15 @@ class Desk:
         clock: Callable[[], float],
         tally: Tally,
         verifier: Verifier,
+        services: Services,
     ) -> None:
         self._store = store
         self._verifier = verifier
         self._places = {label: place for a in authorities for label, place in a.places.items()}
         self._authorities: Mapping[bytes, DomainAuthority] = {a.key_id: a for a in authorities}
         self._latest = {a.key_id: a.issuer.not_after for a in authorities}
+        self.provision: Final = Provision(self._authorities, self._latest, services)
+        """How requests for generated keys are carried out."""
         self._clock = clock
         self._tally = tally
         self._failures: Buckets[str] = Buckets(limits.failures, MAX_SOURCES)
@@ -173,9 +181,11 @@ class Desk:
         signed = self._issue(issues, reserved)
         receipts = [(order, self._sign_receipt(order)) for _, order in changes]
         with self._store.writing(int(now)) as writing:
+            signed = self.provision.recheck(writing, signed)
             issued, changed = decisions.record(
                 writing, signed, receipts, [(refuse, encoded) for _, refuse, encoded in refusals]
             )
+            issued = self.provision.keep(writing, signed, issued)
         for ticket, refuse, encoded in refusals:
             ticket.reply = SignedRefusal(encoded, refuse.problem)
         late: list[tuple[Ticket, Refuse]] = []
@@ -192,25 +202,32 @@ class Desk:
 
     def _reserve(
         self, orders: Sequence[tuple[Ticket, Order]], refused: list[tuple[Ticket, Refuse]], now: float
-    ) -> tuple[list[tuple[Ticket, Issue]], list[Reserved], list[tuple[Ticket, Confirm | Revoke]]]:
+    ) -> tuple[list[tuple[Ticket, Issue | Generate]], list[Reserved], list[tuple[Ticket, Confirm | Revoke]]]:
         """Write the intents; what needs no new certificate is replied to, or joins the refused."""
         wanted: list[tuple[Ticket, Issue]] = []
+        generated: list[tuple[Ticket, Generate]] = []
         changes: list[tuple[Ticket, Confirm | Revoke]] = []
         for ticket, order in orders:
             if isinstance(order, Issue):
                 wanted.append((ticket, order))
+            elif isinstance(order, Generate):
+                generated.append((ticket, order))
             else:
                 changes.append((ticket, order))
                 self._charge(ticket, order.signer.device, now, is_news=_is_news(order))
-        issues: list[tuple[Ticket, Issue]] = []
+        issues: list[tuple[Ticket, Issue | Generate]] = []
         reserved: list[Reserved] = []
-        if wanted:
+        both: list[tuple[Ticket, Issue | Generate]] = [*wanted, *generated]
+        if both:
             # A signer that came by value leaves an audit record, whose head may be published before the next
             # durable commit: it must not be lost again.
-            is_on_record = any(isinstance(order.signer, NewSigner) for _, order in wanted)
+            is_on_record = any(isinstance(order.signer, NewSigner) for _, order in both)
             with self._store.writing(int(now), durable=is_on_record) as writing:
-                results = intents.reserve(writing, [order for _, order in wanted], self._latest)
-            for (ticket, order), result in zip(wanted, results, strict=True):
+                results = [
+                    *intents.reserve(writing, [order for _, order in wanted], self._latest),
+                    *self.provision.reserve(writing, [order for _, order in generated]),
+                ]
+            for (ticket, order), result in zip(both, results, strict=True):
                 self._charge(ticket, order.device, now, is_news=isinstance(result, Reserved))
                 if isinstance(result, Reserved):
                     issues.append((ticket, order))
@@ -231,25 +248,40 @@ class Desk:
         else:
             self._repeats.charge(origin(ticket.inbound.source), now)
 
-    def _issue(self, issues: Sequence[tuple[Ticket, Issue]], reserved: Sequence[Reserved]) -> list[Signed]:
+    def _issue(
+        self, issues: Sequence[tuple[Ticket, Issue | Generate]], reserved: Sequence[Reserved]
+    ) -> list[Signed]:
         signed: list[Signed] = []
-        done: dict[int, bytes] = {}
+        generated: list[tuple[Generate, Promised]] = []
+        done: dict[int, bytes | Lost] = {}
         for (ticket, order), intent in zip(issues, reserved, strict=True):
+            if isinstance(order, Generate):  # they come last
+                assert isinstance(intent, Promised)
+                generated.append((order, intent))
+                continue
             encoded = done.get(intent.id)  # twins in one group share an intent, and its one signature
             if encoded is None:
-                encoded = done[intent.id] = self._authorities[order.ask.authority].issuer.issue(
-                    ToBeIssued(
-                        order.profile,
-                        intent.serial,
-                        order.device.name,
-                        intent.not_before,
-                        intent.not_after,
-                        order.algorithm,
-                        ticket.new_key,
-                    )
-                )
-            signed.append(Signed(order, intent, ticket.new_key, encoded))
-        return signed
+                encoded = done[intent.id] = self._sign(order, intent, ticket.new_key)
+            if isinstance(encoded, Lost):
+                signed.append(Signed(order, intent, ticket.new_key, b"", encoded))
+            else:
+                signed.append(Signed(order, intent, ticket.new_key, encoded))
+        return signed + self.provision.pack(generated)
+
+    def _sign(self, order: Issue, intent: Reserved, key: bytes) -> bytes | Lost:
+        wanted = ToBeIssued(
+            order.profile,
+            intent.serial,
+            order.device.name,
+            intent.not_before,
+            intent.not_after,
+            order.algorithm,
+            key,
+        )
+        try:
+            return self._authorities[order.ask.authority].issuer.issue(wanted)
+        except RequestRejected as error:
+            return Lost(Problem.of(error))
 
     def _sign_receipt(self, order: Confirm | Revoke) -> bytes:
         return self._authorities[order.ask.authority].registrar.sign(Statement(order.ask, _DONE))

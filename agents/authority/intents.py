@@ -11,7 +11,7 @@ valid request for its key and signed again: the first signature was never releas
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -25,11 +25,13 @@ from protocol import c509
 from protocol.errors import ProblemKind
 from protocol.exchange import authority_rules as rules
 from protocol.exchange.authority_effects import (
+    Generate,
     Issue,
     Issued,
     Lost,
     NewSigner,
 )
+from protocol.exchange.facts import CertificateFacts
 from protocol.path import verification_key
 from protocol.problem import Problem
 
@@ -52,11 +54,13 @@ class Reserved:
 class Signed:
     """A certificate that nobody outside has seen yet."""
 
-    order: Issue
+    order: Issue | Generate
     reserved: Reserved
     point: bytes
     """Its key: an uncompressed SEC1 point, or the 32 bytes of an Ed25519 key."""
     encoded: bytes
+    refusal: Lost | None = None
+    """Why there will be none after all."""
 
 
 _FIND_KEYS = (
@@ -104,10 +108,9 @@ def reserve(
         latest: notAfter of each issuing CA; no certificate outlives its issuer.
     """
     # Before anything else, so that their keys are among the known ones.
-    parents = [_parent(writing, order) for order in orders]
-    hashes = [order.key_hash for order in orders]
-    known = {row.key_hash: row for row in writing.connection.execute(_FIND_KEYS, {"hashes": hashes})}
-    number = _last_id(writing)
+    parents = [record_signer(writing, order.signer) for order in orders]
+    known = find_keys(writing, [order.key_hash for order in orders])
+    number = last_id(writing)
     fresh: dict[bytes, tuple[tuple[object, ...], Reserved]] = {}
     rows: list[dict[str, object]] = []
     results: list[Reserved | Issued | Lost] = []
@@ -157,13 +160,18 @@ def reserve(
     return results
 
 
-def _last_id(writing: Writing) -> int:
+def find_keys(writing: Writing, hashes: Sequence[bytes]) -> dict[bytes, Any]:
+    """Return the row of each key that is known, with its certificate's state and encoding, by its hash."""
+    return {row.key_hash: row for row in writing.connection.execute(_FIND_KEYS, {"hashes": list(hashes)})}
+
+
+def last_id(writing: Writing) -> int:
+    """Return the last number that a key was given."""
     return int(writing.connection.execute(_LAST_ID).scalar_one() or 0)
 
 
-def _parent(writing: Writing, order: Issue) -> int | Lost:
+def record_signer(writing: Writing, signer: CertificateFacts | NewSigner) -> int | Lost:
     """Return the number of the signing certificate; one that came by value is recorded first."""
-    signer = order.signer
     if not isinstance(signer, NewSigner):
         return signer.id
     certificate = signer.certificate
@@ -177,7 +185,7 @@ def _parent(writing: Writing, order: Issue) -> int | Lost:
     digest = rules.key_hash(algorithm, certificate.public_key)
     if writing.connection.execute(_FIND_KEYS, {"hashes": [digest]}).first() is not None:
         return _KEY_USED
-    number = _last_id(writing) + 1
+    number = last_id(writing) + 1
     key, row = bootstrap_rows(
         number, signer.device.id, signer.authority, signer.label, certificate, writing.now
     )

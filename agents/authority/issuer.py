@@ -18,6 +18,7 @@ from protocol.c509 import ExtensionId, keys
 from protocol.c509.x509_writer import NO_EXPIRY
 from protocol.cose import Algorithm
 from protocol.end_entity import Pointers, extensions_of, subject_of
+from protocol.errors import ProblemKind, RequestRejected
 from protocol.exchange.request import KEY_ALGORITHMS, SIGNATURE_ALGORITHMS
 from protocol.profiles import Profile
 
@@ -68,7 +69,11 @@ class Issuer:
         return NO_EXPIRY if self.certificate.not_after is None else self.certificate.not_after
 
     def issue(self, order: ToBeIssued) -> bytes:
-        """Return the certificate, signed and encoded."""
+        """Return the certificate, signed and encoded.
+
+        Raises:
+            RequestRejected: It would be longer than the relying parties of its profile read; TOO_LARGE.
+        """
         profile = order.profile
         point = order.public_key
         if profile.key_identifier_bytes and point[0] in (2, 3):
@@ -92,7 +97,14 @@ class Issuer:
             signature_algorithm=self._signature_algorithm,
             extensions=extensions,
         )
-        return tbs.with_signature(self._signer.sign(tbs.to_be_signed())).encoded
+        certificate = tbs.with_signature(self._signer.sign(tbs.to_be_signed()))
+        if profile.max_der is not None and (length := len(certificate.to_der())) > profile.max_der:
+            raise RequestRejected(
+                ProblemKind.TOO_LARGE,
+                f"a certificate of {length} bytes, {profile.label} has at most {profile.max_der}: "
+                "shorter names, or a shorter address for revocation",
+            )
+        return certificate.encoded
 
     def sign_crl(
         self,

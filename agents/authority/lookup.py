@@ -9,6 +9,7 @@ from sqlalchemy import Select, bindparam, select, tuple_
 from sqlalchemy.engine import Connection
 
 from agents.authority.epochs import with_epochs
+from agents.authority.grant_facts import with_grants
 from agents.authority.schema import ANSWERS, CERTIFICATES, DEVICES, KEYS
 from protocol.cose import Algorithm
 from protocol.errors import ProblemKind
@@ -177,7 +178,7 @@ def find_facts(connection: Connection, lookups: Sequence[Lookup], now: int) -> l
                 target=target,
             )
         )
-    return _as_owned(connection, lookups, found)
+    return with_grants(connection, lookups, _as_owned(connection, lookups, found))
 
 
 def _as_owned(connection: Connection, lookups: Sequence[Lookup], found: list[Facts]) -> list[Facts]:

@@ -136,6 +136,50 @@ ANSWERS: Final = Table(
     Index("refusals_by_device", "device_id", "answered_at", sqlite_where=text("refusal IS NOT NULL")),
 )
 
+GRANTS: Final = Table(
+    "grants",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("device_id", Integer, ForeignKey("devices.id"), nullable=False),
+    Column("label", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("not_after", Integer),  # of the contract; None: as long as its certificates
+    Column("granted_at", Integer, nullable=False),
+    Column("ended_at", Integer),
+    Column("look_at", Integer, nullable=False),  # when there may be something to prepare
+    Index("grants_of_device", "device_id", "label", unique=True, sqlite_where=text("ended_at IS NULL")),
+    Index("grants_by_name", "name", "label", unique=True, sqlite_where=text("ended_at IS NULL")),
+    Index("grants_to_look_at", "look_at", sqlite_where=text("ended_at IS NULL")),
+)
+"""Names that devices are granted: a contract's eMAID. One at a time for each device and label."""
+
+INSTALLATIONS: Final = Table(
+    "installations",
+    METADATA,
+    Column("certificate_id", Integer, ForeignKey("keys.id"), primary_key=True),
+    Column("grant_id", Integer, ForeignKey("grants.id"), nullable=False),
+    Column("recipient_id", Integer, ForeignKey("certificates.id"), nullable=False),
+    Column("stage", Text, nullable=False),  # reserved, ready, claimed
+    Column("fresh_until", Integer, nullable=False),
+    Column("certificate", LargeBinary),
+    Column("installation", LargeBinary),
+    Column("characters", Integer),  # of its EXI form in base64, at most
+    Index("one_prepared", "grant_id", unique=True, sqlite_where=text("stage != 'claimed'")),
+    Index("installations_by_recipient", "recipient_id"),
+)
+"""Certificates with generated keys, each wrapped to its recipient: prepared, or given and not confirmed."""
+
+PACKAGES: Final = Table(
+    "packages",
+    METADATA,
+    Column("digest", LargeBinary(32), primary_key=True),  # as in `answers`
+    Column("certificate_id", Integer, nullable=False),
+    Column("encoded", LargeBinary, nullable=False),
+    Index("packages_by_certificate", "certificate_id"),
+)
+"""What was answered to `skg`, until the device has confirmed it."""
+
 AUDIT: Final = Table(
     "audit",
     METADATA,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from agents.authority.audit import Entry, Event
 from protocol.errors import ProblemKind
-from protocol.exchange.authority_effects import Confirm, Done, Issued, Outcome, Revoke
+from protocol.exchange.authority_effects import Confirm, Done, Issued, Outcome, Packaged, Revoke
 
 MAX_HINT_LINES_PER_SECOND = 20
 """Log lines about requests that are not authentic; beyond, they are only counted."""
@@ -38,7 +38,7 @@ class Tally:
     ) -> None:
         """Count what one group decided."""
         with self._lock:
-            self.issued += sum(isinstance(outcome, Issued) for outcome in issued)
+            self.issued += sum(isinstance(outcome, (Issued, Packaged)) for outcome in issued)
             for (_, order), outcome in zip(changes, changed, strict=True):
                 if isinstance(outcome, Done):
                     self.confirmed += isinstance(order, Confirm)

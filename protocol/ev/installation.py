@@ -16,6 +16,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from protocol.cose import Algorithm
 from protocol.errors import MalformedMessage, ProblemKind, RequestRejected
 from protocol.ev import wrap2, wrap20
 from protocol.ev.agreement import P256, P521, Agreement, Group, WrappedKey
@@ -30,6 +31,23 @@ class Edition(IntEnum):
 
     PART_2 = 2
     PART_20 = 20
+
+    @classmethod
+    def of(cls, algorithm: Algorithm) -> "Edition":
+        """Return the part whose contract keys are used with `algorithm`.
+
+        Raises:
+            ValueError: None's are.
+        """
+        for edition in cls:
+            if edition.algorithm is algorithm:
+                return edition
+        raise ValueError(f"no part of ISO 15118 uses {algorithm.name}")
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """What its keys are used with."""
+        return Algorithm.ES256 if self is Edition.PART_2 else Algorithm.ES512
 
     @property
     def group(self) -> Group:

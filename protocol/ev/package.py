@@ -21,7 +21,7 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from protocol import c509, cbor
-from protocol.cose import Algorithm, PublicKey, Sign1, decode_sign1, is_signature_valid
+from protocol.cose import PublicKey, Sign1, decode_sign1, is_signature_valid
 from protocol.errors import MalformedMessage, ProblemKind, RequestRejected
 from protocol.ev.agreement import encode_point
 from protocol.ev.installation import (
@@ -36,7 +36,6 @@ from protocol.signing import Signer, sign1
 MAX_PACKAGE_BYTES: Final = 16 * 1024
 """Longest package: eight certificates of 1600 bytes, the wrapped key, a signature and heads are 13.3 KiB."""
 REQUEST_BYTES: Final = 32
-_ALGORITHMS: Final = {Edition.PART_2: Algorithm.ES256, Edition.PART_20: Algorithm.ES512}
 
 
 def request_digest(request: bytes) -> bytes:
@@ -82,9 +81,9 @@ class CpsPackage:
             ValueError: The signer's algorithm is not the edition's, the certificate has no C509 form, or
                 the package would not be one that `decode` takes.
         """
-        if signer.algorithm is not _ALGORITHMS[installation.edition]:
+        if signer.algorithm is not installation.edition.algorithm:
             raise ValueError(
-                f"a package of this edition is signed with {_ALGORITHMS[installation.edition].name}"
+                f"a package of this edition is signed with {installation.edition.algorithm.name}"
             )
         payload = cbor.encode([request, installation.to_item()])
         try:
@@ -110,7 +109,7 @@ class CpsPackage:
         if type(request) is not bytes or len(request) != REQUEST_BYTES:
             raise MalformedMessage("a package answers a request, named by its SHA-256")
         installation = Installation.decode(contents)
-        if signed.header.algorithm is not _ALGORITHMS[installation.edition]:
+        if signed.header.algorithm is not installation.edition.algorithm:
             raise MalformedMessage("the signature algorithm is not the edition's")
         return cls(signed, certificates_of(chain, installation.edition), request, installation)
 

@@ -33,6 +33,7 @@ from protocol.exchange.authority_effects import (
     Lost,
     Order,
     Outcome,
+    Packaged,
     Refuse,
     Respond,
     Verify,
@@ -56,6 +57,7 @@ from protocol.exchange.facts import (
 from protocol.exchange.request import (
     Confirmation,
     Door,
+    KeyRequest,
     Revocation,
     SignedRequest,
     decode_request,
@@ -170,7 +172,7 @@ class AuthorityExchange:
         thumbprint = header.thumbprint
         if header.certificate is not None:
             thumbprint = c509.thumbprint(header.certificate)
-            if op is Operation.SEN:
+            if op in (Operation.SEN, Operation.SKG):
                 bootstrap = read_bootstrap(header.certificate, place)
         assert thumbprint is not None
         key_hash = target_thumbprint = target_serial = None
@@ -179,6 +181,8 @@ class AuthorityExchange:
                 target_thumbprint = digest[:8]
             case Revocation(serial=serial):
                 target_serial = serial
+            case KeyRequest(nonce=nonce):
+                key_hash = rules.nonce_hash(place.authority, label, thumbprint, nonce)
             case c509.CertificationRequest() as wanted:
                 key_hash = rules.key_of_request(wanted)[2]
         self._state = Looking(place, ask, request, bootstrap)
@@ -205,10 +209,10 @@ class AuthorityExchange:
         match facts.answer:
             case RememberedRefusal(encoded, problem):
                 return self._end(Respond(SignedRefusal(encoded, problem)))
-            case RememberedCertificate(encoded, certificate_state, not_after) if (
+            case RememberedCertificate(encoded, certificate_state, not_after, media) if (
                 certificate_state.is_alive and not rules.is_over(not_after, now)
             ):
-                return self._end(Respond(Content(encoded, Media.C509_CERTIFICATE)))
+                return self._end(Respond(Content(encoded, media)))
             case _:
                 pass  # nothing remembered, or what was given has ended: go on and say so
         if facts.wait is not None:
@@ -308,6 +312,8 @@ class AuthorityExchange:
         match outcome:
             case Issued(encoded):
                 return self._end(Respond(Content(encoded, Media.C509_CERTIFICATE)))
+            case Packaged(package):
+                return self._end(Respond(Content(package, Media.CONTRACT_PACKAGE)))
             case Done(receipt):
                 return self._end(Respond(Content(receipt, Media.SIGN1)))
             case Lost(problem):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from protocol import c509
 from protocol.cose import Algorithm
-from protocol.exchange.facts import CertificateFacts, DeviceFacts
+from protocol.exchange.facts import CertificateFacts, DeviceFacts, GrantFacts
 from protocol.exchange.request import RevocationReason
 from protocol.labels import Operation
 from protocol.ports import Reply
@@ -39,7 +39,7 @@ class Lookup:
     thumbprint: bytes
     """c5t of the signer, also when it came by value."""
     key_hash: bytes | None = None
-    """Of the new key; None for `conf` and `rev`."""
+    """Of the new key, or (`skg`) of what stands for it; None for `conf` and `rev`."""
     bootstrap: tuple[bytes, str] | None = None
     """(maker, device name) of a signer that came by value, as far as its own words go."""
     target_thumbprint: bytes | None = None
@@ -111,6 +111,33 @@ class Issue:
 
 
 @dataclass(frozen=True, slots=True)
+class Generate:
+    """Give the one package of this request; report `Packaged` or `Lost`.
+
+    A key pair is made, certified and wrapped to the signer's key, and whoever vouches for it signs the whole.
+    """
+
+    ask: Ask
+    profile: Profile
+    signer: CertificateFacts | NewSigner
+    grant: GrantFacts
+    key_hash: bytes
+    """Of what stands for the key (`authority_rules.nonce_hash`)."""
+    activate_signer: bool = False
+    """As in `Issue`."""
+
+    @property
+    def device(self) -> DeviceFacts:
+        """Whose certificate it will be."""
+        return self.signer.device
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """What the new key is used with: the same as the key that it is wrapped to."""
+        return self.profile.algorithms[0]
+
+
+@dataclass(frozen=True, slots=True)
 class Confirm:
     """Make the target current, or void; report `Done` or `Lost`."""
 
@@ -157,6 +184,13 @@ class Issued:
 
 
 @dataclass(frozen=True, slots=True)
+class Packaged:
+    """The certificate and its package are on disk."""
+
+    package: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """The change is on disk, and here is its receipt."""
 
@@ -170,8 +204,8 @@ class Lost:
     problem: Problem
 
 
-Outcome = Issued | Done | Lost
-Order = Issue | Confirm | Revoke
+Outcome = Issued | Packaged | Done | Lost
+Order = Issue | Generate | Confirm | Revoke
 
 
 @dataclass(frozen=True, slots=True)

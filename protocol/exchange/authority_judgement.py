@@ -9,9 +9,25 @@ from protocol import c509
 from protocol.cose import Algorithm
 from protocol.errors import MalformedMessage, ProblemKind, RequestRejected
 from protocol.exchange import authority_rules as rules
-from protocol.exchange.authority_effects import Ask, Confirm, Issue, NewSigner, Order, Refuse, Revoke
+from protocol.exchange.authority_effects import (
+    Ask,
+    Confirm,
+    Generate,
+    Issue,
+    NewSigner,
+    Order,
+    Refuse,
+    Revoke,
+)
 from protocol.exchange.facts import CertificateFacts, CertificateState, Facts
-from protocol.exchange.request import INSTALLED, KEY_ALGORITHMS, Confirmation, Payload, Revocation
+from protocol.exchange.request import (
+    INSTALLED,
+    KEY_ALGORITHMS,
+    Confirmation,
+    KeyRequest,
+    Payload,
+    Revocation,
+)
 from protocol.labels import Operation, Tier
 from protocol.path import (
     AUTHORITY_KEY_IDENTIFIER,
@@ -102,6 +118,8 @@ def judge(
                 if target.state is not CertificateState.REVOKED:
                     rules.check_signer_state(signer)
                 return Revoke(ask, signer, target, revocation.reason)
+            case KeyRequest() as request:
+                return _judge_generate(ask, profile, signer, request, facts, now)
             case c509.CertificationRequest() as request:
                 return _judge_issue(ask, profile, signer, request, facts, now)
     except RequestRejected as error:
@@ -129,6 +147,25 @@ def _judge_issue(
     return Issue(ask, profile, signer, public_key, algorithm, key_hash, is_first_use)
 
 
+def _judge_generate(
+    ask: Ask, profile: Profile, signer: CertificateFacts, request: KeyRequest, facts: Facts, now: int
+) -> Generate:
+    rules.check_signer_state(signer)
+    name = rules.proven_name(signer)
+    grant = rules.check_grant(request, name, profile, signer.device, facts.grant, now)
+    key_hash = rules.nonce_hash(ask.authority, ask.label, c509.thumbprint(signer.encoded), request.nonce)
+    rules.check_key(facts.key, ask.authority, ask.label, signer, now)
+    _check_recipient(signer.algorithm, profile)
+    is_first_use = signer.state is CertificateState.PENDING
+    return Generate(ask, profile, signer, grant, key_hash, is_first_use)
+
+
+def _check_recipient(algorithm: Algorithm, profile: Profile) -> None:
+    """Check that a generated key can be wrapped to the signer's."""
+    if algorithm not in profile.algorithms:
+        raise RequestRejected(ProblemKind.BAD_KEY, f"{profile.label} keys are wrapped to no such key")
+
+
 def _is_own_failure(payload: Payload, target: CertificateFacts | None, signer: CertificateFacts) -> bool:
     """Whether a device says that it could not install the certificate that it signs with.
 
@@ -154,14 +191,13 @@ def _alarm(ask: Ask, signer: CertificateFacts, facts: Facts) -> str:
 
 def judge_bootstrap(
     ask: Ask, profile: Profile, request: Payload, bootstrap: Bootstrap, facts: Facts, now: int
-) -> Issue:
+) -> Issue | Generate:
     """Return what becomes of a request whose signer came by value, if all signatures are good.
 
     Raises:
         RequestRejected: Nothing; why not.
     """
     certificate, device = bootstrap.certificate, facts.registered
-    assert isinstance(request, c509.CertificationRequest)
     if device is None:
         raise RequestRejected(ProblemKind.NOT_ENTITLED, "the device is not in the inventory")
     if facts.has_bootstrap:
@@ -170,9 +206,17 @@ def judge_bootstrap(
         raise RequestRejected(ProblemKind.SIGNER_EXPIRED, "the bootstrap certificate has expired")
     if now < certificate.not_before:
         raise RequestRejected(ProblemKind.SIGNER_NOT_YET_VALID, "the bootstrap certificate is not yet valid")
+    signer = NewSigner(device, bootstrap.label, bootstrap.maker.key_id, certificate)
+    own_algorithm, own_key = usable_key(certificate)
+    if isinstance(request, KeyRequest):
+        grant = rules.check_grant(request, device.name, profile, device, facts.grant, now)
+        _check_recipient(own_algorithm, profile)
+        thumbprint = c509.thumbprint(certificate.encoded)
+        key_hash = rules.nonce_hash(ask.authority, ask.label, thumbprint, request.nonce)
+        return Generate(ask, profile, signer, grant, key_hash)
+    assert isinstance(request, c509.CertificationRequest)
     algorithm, public_key, key_hash = rules.key_of_request(request)
     rules.check_request(request, algorithm, profile, device)
-    if facts.key is not None or public_key == usable_key(certificate)[1]:
+    if facts.key is not None or public_key == own_key:
         raise RequestRejected(ProblemKind.KEY_USED, "this key was certified before")
-    signer = NewSigner(device, bootstrap.label, bootstrap.maker.key_id, certificate)
     return Issue(ask, profile, signer, public_key, algorithm, key_hash)

@@ -6,19 +6,21 @@ answer. Which labels sign for which is the profile's declaration and appears her
 
 from hashlib import sha256
 
-from protocol import c509
+from protocol import c509, cbor
 from protocol.cose import Algorithm
+from protocol.end_entity import holder_of
 from protocol.errors import ProblemKind, RequestRejected
-from protocol.exchange.facts import CertificateFacts, CertificateState, DeviceFacts, KeyFacts
+from protocol.exchange.facts import CertificateFacts, CertificateState, DeviceFacts, GrantFacts, KeyFacts
 from protocol.exchange.request import (
     INSTALLED,
     KEY_ALGORITHMS,
     Confirmation,
+    KeyRequest,
     Revocation,
     algorithm_of_request,
 )
 from protocol.labels import Operation
-from protocol.profiles import Profile
+from protocol.profiles import Profile, profile_of
 
 _ENDED = {
     CertificateState.REVOKED: (ProblemKind.SIGNER_REVOKED, "the signing certificate is revoked"),
@@ -75,6 +77,30 @@ def key_of_request(request: c509.CertificationRequest) -> tuple[Algorithm, bytes
     number = KEY_ALGORITHMS[algorithm]
     key = compressed(number, request.public_key)
     return algorithm, key, _hash(number, key)
+
+
+def nonce_hash(authority: bytes, label: str, thumbprint: bytes, nonce: bytes) -> bytes:
+    """Return the 32 bytes that stand for the key that an `skg` request is for.
+
+    Args:
+        authority: Key identifier of the issuing CA.
+        label: Asked for.
+        thumbprint: c5t of the signing certificate.
+        nonce: The request's.
+    """
+    return sha256(cbor.encode(["skg", authority, label, thumbprint, nonce])).digest()
+
+
+def proven_name(signer: CertificateFacts) -> str:
+    """Return the name that a signing certificate proves: its device's own, or the one that was granted.
+
+    Raises:
+        RequestRejected: The certificate is not of its own profile; WRONG_SUBJECT.
+    """
+    profile = profile_of(signer.label)
+    if not profile.is_granted_name:
+        return signer.device.name
+    return holder_of(c509.decode_certificate(signer.encoded), profile)
 
 
 def is_over(not_after: int | None, now: int) -> bool:
@@ -137,6 +163,35 @@ def check_request(
         raise RequestRejected(ProblemKind.BAD_KEY, f"{profile.label} takes no {algorithm.name} key")
     if profile.label not in device.entitled:
         raise RequestRejected(ProblemKind.NOT_ENTITLED, f"the device is not registered for {profile.label}")
+
+
+def check_grant(
+    request: KeyRequest, name: str, profile: Profile, device: DeviceFacts, grant: GrantFacts | None, now: int
+) -> GrantFacts:
+    """Return what the device is granted, if it is asked for by whom it should be.
+
+    Args:
+        request: The device's.
+        name: What the signing certificate proves; a granted name has to be the one that still is.
+        profile: Asked for.
+        device: Whose request it is.
+        grant: What its operator grants it under this label.
+        now: POSIX seconds.
+
+    Raises:
+        RequestRejected: WRONG_SUBJECT, or NOT_ENTITLED.
+    """
+    if request.name != name:
+        raise RequestRejected(
+            ProblemKind.WRONG_SUBJECT, "the request is for another name than the signer proves"
+        )
+    if profile.label not in device.entitled:
+        raise RequestRejected(ProblemKind.NOT_ENTITLED, f"the device is not registered for {profile.label}")
+    if grant is None or is_over(grant.not_after, now):
+        raise RequestRejected(ProblemKind.NOT_ENTITLED, f"nothing is granted under {profile.label}")
+    if name not in (device.name, grant.name):
+        raise RequestRejected(ProblemKind.NOT_ENTITLED, "what the signer was granted has ended")
+    return grant
 
 
 def check_key(key: KeyFacts | None, authority: bytes, label: str, signer: CertificateFacts, now: int) -> None:

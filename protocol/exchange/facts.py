@@ -11,6 +11,7 @@ from typing import Protocol
 
 from protocol.cose import Algorithm
 from protocol.labels import Domain
+from protocol.ports import Media
 from protocol.problem import Problem, Successor
 
 
@@ -177,12 +178,28 @@ class KeyFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class GrantFacts:
+    """A name that an operator grants a device under one label; no longer granted, there is none."""
+
+    id: int
+    """The store's own number."""
+    name: str
+    """The common name that its certificate will have."""
+    not_after: int | None
+    """POSIX seconds; None: for as long as certificates last."""
+
+
+@dataclass(frozen=True, slots=True)
 class RememberedCertificate:
     """These very bytes were asked before, and this was given."""
 
     encoded: bytes
+    """The certificate, or the package that it came in."""
     state: CertificateState
+    """The certificate's."""
     not_after: int | None
+    media: Media = Media.C509_CERTIFICATE
+    """What `encoded` is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,5 +223,7 @@ class Facts:
     answer: RememberedCertificate | RememberedRefusal | None = None
     key: KeyFacts | None = None
     target: CertificateFacts | None = None
+    grant: GrantFacts | None = None
+    """`skg`: what the device is granted under this label."""
     wait: float | None = None
     """Seconds until the quotas of source and signer allow more work; None: now."""

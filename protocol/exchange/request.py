@@ -1,4 +1,4 @@
-"""The signed requests of `sen`, `sren`, `conf` and `rev`, for both sides.
+"""The signed requests of `sen`, `sren`, `skg`, `conf` and `rev`, for both sides.
 
     COSE_Sign1({1: alg, 22: c5t} or {1: alg, 25: c5c}, payload, aad = ["est", authority, label, op, epoch])
 
@@ -7,6 +7,7 @@ Authority and epoch are not transmitted: a request works at one authority, for o
 | op        | payload                                                                   |
 |-----------|---------------------------------------------------------------------------|
 | sen, sren | C509CertificationRequest of type 2, signed by the new key, no attributes    |
+| skg       | [nonce (16 bytes), name that the signing certificate proves]                |
 | conf      | [SHA-256 of the certificate, status], 0 = installed, or a `ProblemKind`    |
 | rev       | [issuer key id (32 bytes), serial, reason (RFC 5280 §5.3.1)]               |
 """
@@ -23,6 +24,8 @@ from protocol.signing import Signer, sign1
 from protocol.voucher import AUTHORITY_BYTES
 
 DIGEST_BYTES: Final = 32
+NONCE_BYTES: Final = 16
+MAX_NAME_BYTES: Final = 64
 INSTALLED: Final = 0
 """Status of a confirmation: verified and stored."""
 
@@ -65,6 +68,37 @@ class Door:
     def aad(self) -> bytes:
         """The external_aad of a request at this door."""
         return cbor.encode(["est", self.authority, self.label, self.op.value, self.epoch])
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRequest:
+    """Payload of `skg`: the authority is to make a key pair.
+
+    There is no key to know the request by, so a random number takes its place: one nonce of one signer at
+    one door is one key pair, whatever bytes ask for it.
+    """
+
+    nonce: bytes
+    """16 bytes, from the signer's own randomness; a new one for each key pair."""
+    name: str
+    """What the signing certificate proves, whatever name the new one will have."""
+
+    def encode(self) -> bytes:
+        """Return the payload."""
+        return cbor.encode([self.nonce, self.name])
+
+    @classmethod
+    def decode(cls, data: bytes) -> "KeyRequest":
+        """Return the request in `data`, or raise MalformedMessage."""
+        nonce, name = cbor.decode_array(data, 2)
+        if (
+            type(nonce) is not bytes
+            or len(nonce) != NONCE_BYTES
+            or type(name) is not str
+            or not 0 < len(name.encode()) <= MAX_NAME_BYTES
+        ):
+            raise MalformedMessage("a key is asked for by [nonce of 16 bytes, name]")
+        return cls(nonce, name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +156,7 @@ class Revocation:
             raise MalformedMessage("unknown revocation reason") from None
 
 
-Payload = c509.CertificationRequest | Confirmation | Revocation
+Payload = c509.CertificationRequest | KeyRequest | Confirmation | Revocation
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +181,8 @@ def decode_request(op: Operation, data: bytes) -> SignedRequest:
     match op:
         case Operation.SEN | Operation.SREN:
             return SignedRequest(signed, _certification_request(signed.payload))
+        case Operation.SKG:
+            return SignedRequest(signed, KeyRequest.decode(signed.payload))
         case Operation.CONF:
             return SignedRequest(signed, Confirmation.decode(signed.payload))
         case Operation.REV:
