@@ -53,6 +53,8 @@ class Event(StrEnum):
     """A device was sold, or is as new: what its owner gave it has ended."""
     NEW_KEY = "new-key"
     """A device has another tier 1 certificate."""
+    TRUST = "trust"
+    """Devices of another maker are taken from now on; says who approved."""
     JUNK = "junk"
     """Counts of what was not authenticated, once in a while."""
 

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from agents.authority.issuer import Issuer
 from agents.authority.layout import BadDirectory, Layout, read_settings
+from agents.authority.makers import stated_makers
 from agents.keys import SoftwareSigner, load_private_key
 from protocol import c509, receipt
 from protocol.cose import PublicKey
@@ -130,18 +131,28 @@ def read_line(layout: Layout, line: Sequence[CaProfile]) -> tuple[c509.Certifica
 def read_makers(
     layout: Layout, line: Sequence[CaProfile], domain: Domain, clock: Clock
 ) -> tuple[Authority, ...]:
-    """Return the makers whose devices a domain takes: its own, and any other under the same CA.
+    """Return the makers whose devices a domain takes.
+
+    Its own, any other whose certificate is there and under the same CA, and those that an operator has
+    stated (`agents.authority.makers`), whoever is above them.
 
     Raises:
         OSError: A certificate cannot be read.
         ValueError: Not a certificate.
-        EnrollmentError: One that its root does not vouch for.
+        EnrollmentError: One that its root does not vouch for, or a statement that was not made.
     """
     root, path = read_line(layout, line)
     above = path[1:]
-    return tuple(
-        verify_authority((read_certificate(file), *above), root=root, authority=None, clock=clock)
-        for file in sorted(layout.certificates.glob(f"{domain.value}-maker*.pem"))
+    stated = stated_makers(layout.store, domain, clock)
+    known = {maker.key_id for maker in stated}
+    certificates = map(read_certificate, sorted(layout.certificates.glob(f"{domain.value}-maker*.pem")))
+    return (
+        *(
+            verify_authority((certificate, *above), root=root, authority=None, clock=clock)
+            for certificate in certificates
+            if key_identifier(verification_key(certificate)) not in known
+        ),
+        *stated,
     )
 
 

@@ -171,6 +171,7 @@ class MakerIssuer:
         Raises:
             InventoryError: A name is taken by another device, or another maker's to give.
         """
+        services = {label: services_of(label) for label in {device.label for device in devices}}
         register_devices(
             self._store,
             [
@@ -179,7 +180,7 @@ class MakerIssuer:
                     device.label,
                     self.key_id,
                     device.client_id,
-                    services_of(device.label),
+                    services[device.label],
                     device.certificate.encoded,
                 )
                 for device in devices

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from agents.cli import failure
+from agents.cli import factory_app, failure
 from agents.cli.addresses import Address, parse_address
 from agents.cli.logs import Format, Level
 from agents.cli.options import Directory, Json, PassphraseFile
@@ -15,7 +15,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
     app.command()(init)
     app.command()(serve)
-    app.command()(factory)
+    factory_app.register(app)
 
 
 def init(  # noqa: PLR0913, PLR0917 (a command has as many options)
@@ -175,52 +175,4 @@ def serve(  # noqa: PLR0913, PLR0917 (a command has as many options)
             until_eof=until_eof,
         ),
         lambda: logs.configure(log_level, log_format),
-    )
-
-
-def factory(  # noqa: PLR0913, PLR0917 (a command has as many options)
-    directory: Directory,
-    label: Annotated[str, typer.Option("--label", metavar="LABEL", help="Tier 1: meter-boot, its-boot.")],
-    count: Annotated[
-        int, typer.Option("--count", metavar="N", min=1, max=10_000_000, help="How many devices.")
-    ],
-    out: Annotated[
-        Path, typer.Option("--out", metavar="BATCH", help="Folder to make; one folder per device in it.")
-    ],
-    start: Annotated[
-        int, typer.Option("--start", metavar="N", min=0, help="Serial number of the first; default: 1.")
-    ] = 1,
-    prefix: Annotated[
-        str | None,
-        typer.Option("--prefix", metavar="ABC|HH-HH-HH", help="FLAG id or OUI, if the maker has several."),
-    ] = None,
-    passphrase_file: PassphraseFile = None,
-    device_passphrase_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--device-passphrase-file",
-            metavar="FILE",
-            help="Encrypt the devices' keys; default: they are not.",
-        ),
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Make device identities by the batch.
-
-    Each device is a folder with key, bootstrap certificate, root, its maker's voucher key and first voucher;
-    the batch has a signed manifest, and the authority's inventory gets to know it. An interrupted batch goes
-    on when it is asked for again.
-    """
-    from agents.cli import factory_command  # noqa: PLC0415
-
-    factory_command.run(
-        directory,
-        label,
-        count,
-        out,
-        start=start,
-        prefix=prefix,
-        passphrase_file=passphrase_file,
-        device_passphrase_file=device_passphrase_file,
-        as_json=as_json,
     )

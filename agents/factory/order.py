@@ -78,8 +78,14 @@ class Order:
             self,
             items=[self.items[index] for index in kept],
             where=[self.where[index] for index in kept] if self.where else (),
-            wrong=(*self.wrong, *wrong),
+            wrong=tuple(sorted((*self.wrong, *wrong), key=_place)),
         )
+
+
+def _place(wrong: Wrong) -> tuple[str, int]:
+    """Return where a wrong row stands: lines by their number, files by their name."""
+    word, _, number = wrong.where.partition(" ")
+    return (word, int(number)) if number.isdigit() else (wrong.where, 0)
 
 
 class _Counted(Sequence[Item]):

@@ -126,7 +126,7 @@ def test_every_tier_1_label_counts_its_devices(label: str, options: dict[str, An
 
 def test_every_tier_1_label_is_in_the_test_above() -> None:
     tier_1 = {label for label, profile in PROFILES.items() if profile.tier is Tier.BOOTSTRAPPING}
-    mark = test_every_tier_1_label_counts_its_devices.pytestmark[0]  # type: ignore[attr-defined]
+    mark = test_every_tier_1_label_counts_its_devices.pytestmark[0]
     assert {row[0] for row in mark.args[1]} == tier_1
 
 
