@@ -1,7 +1,7 @@
-"""What a station keeps for its operator: which car was at which place, shown which certificate, and asked what.
+"""What a station keeps for its operator: which car was where, was shown which certificate, and asked what.
 
-Plug and charge can be relayed to another station's customer; afterwards the record of which certificate worked
-at which place when is what tells the honest station from the other. One JSON line for each event:
+Plug and charge can be relayed to another station's customer; afterwards the record of which certificate
+worked at which place when is what tells the honest station from the other. One JSON line for each event:
 
     {"time": POSIX, "session": number, "car": source, "evse": EVSEID, "station": c5t,
      "event": "proof"|<operation>, "label": …, "signer": c5t, "outcome": …, "seconds": …}
@@ -35,7 +35,7 @@ MAX_SESSIONS: Final = 64
 MAX_BYTES: Final = 1024 * 1024
 """Length of the file at which it becomes FILE.1, whose content before is gone: some 4000 events each."""
 MAX_WAITING: Final = 1024
-"""Lines that wait for the disk, 300 bytes each; beyond, the oldest is lost, because no car waits for a disk."""
+"""Lines that wait for the disk, 300 bytes each; beyond, the oldest is lost: no car waits for a disk."""
 
 _log: Final = logging.getLogger(__name__)
 

@@ -73,7 +73,7 @@ class Relay:
     async def handle(self, inbound: Inbound) -> Reply:
         """Answer a car: `protocol.ports.Handler`.
 
-        Cancellation: anywhere; the errand goes on for a while, and the car finds the answer when it comes again.
+        Cancellation: anywhere; the errand goes on for a while, and the car finds the answer at its next try.
         """
         served = {Operation.CRL} if inbound.label in self._lists else OPERATIONS
         if inbound.label not in self._backs or inbound.op not in served:
@@ -83,10 +83,11 @@ class Relay:
         errand = self._errands.ask(inbound.source, question, started)
         if isinstance(errand, Problem):
             return errand
-        changed = self._watch(errand)
         try:
-            with anyio.move_on_at(self._errands.deadline(started)):
-                await changed.wait()
+            if errand.reply is None:
+                changed = self._watch(errand)
+                with anyio.move_on_at(self._errands.deadline(started)):
+                    await changed.wait()
         except BaseException:
             self._errands.abandon(errand, inbound.source)
             raise
