@@ -145,4 +145,5 @@ def _verified(ticket: Ticket) -> VerifiedMessage:
         message.counter,
         message.time,
         message.body,
+        record.label,
     )

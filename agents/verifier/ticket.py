@@ -22,6 +22,8 @@ class VerifiedMessage:
     time: int | None
     """POSIX seconds by the device's clock."""
     body: bytes
+    label: str
+    """Of the signer's certificate."""
 
 
 Verdict = VerifiedMessage | Problem

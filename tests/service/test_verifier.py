@@ -35,7 +35,7 @@ async def test_a_caller_in_the_same_process_gets_the_verdict(world: World) -> No
         bad = await verifier.verify(device.inbound(2, data=forged(device.message(2))))
     record = device.record
     assert good == VerifiedMessage(
-        record.device, record.client_id, record.ref, "readings", 1, None, b"reading"
+        record.device, record.client_id, record.ref, "readings", 1, None, b"reading", record.label
     )
     assert kind_of(bad) is ProblemKind.BAD_SIGNATURE
 

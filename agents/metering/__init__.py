@@ -1,0 +1,1 @@
+"""Meters and head-ends at work: the mail between them, and the rollover of their keys."""
