@@ -27,11 +27,13 @@ def with_low_s(algorithm: Algorithm, signature: bytes) -> bytes:
 
     Args:
         algorithm: What it was made with; an Ed25519 signature has one form only (RFC 8032 §5.1.7).
-        signature: r ‖ s.
+        signature: r ‖ s, by anybody. An s beyond the order is no signature at all, and comes back as it is.
     """
     order = _ORDERS.get(algorithm)
     if order is None:
         return signature
     half = len(signature) // 2
     s = int.from_bytes(signature[half:], "big")
-    return signature if 2 * s <= order else signature[:half] + (order - s).to_bytes(half, "big")
+    if 2 * s <= order or s > order:
+        return signature
+    return signature[:half] + (order - s).to_bytes(half, "big")
