@@ -13,10 +13,13 @@ Where several of these say a name, they say the same.
 """
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -35,14 +38,19 @@ from agents.factory.sheet import Column, Row, SheetError, Wrong, read_sheet
 from agents.inspect.armour import as_text, is_pem, pem_blocks
 from agents.inspect.finding import NotRecognised
 from protocol import c509, cbor
-from protocol.cose import PublicKey, is_signature_valid
+from protocol.cose import Algorithm, PublicKey, is_signature_valid
 from protocol.end_entity import subject_of
 from protocol.errors import EnrollmentError, MalformedMessage, ProblemKind, RequestRejected
-from protocol.exchange.request import algorithm_of_request
+from protocol.exchange.request import KEY_ALGORITHMS, SIGNATURE_ALGORITHMS, algorithm_of_request
 from protocol.path import verification_key
 from protocol.profiles import Profile
 
 MAX_REQUEST_BYTES: Final = 16 * 1024
+_HASHES: Final[Mapping[object, hashes.HashAlgorithm]] = {
+    SIGNATURE_ALGORITHMS[Algorithm.ES256]: hashes.SHA256(),
+    SIGNATURE_ALGORITHMS[Algorithm.ES384]: hashes.SHA384(),
+    SIGNATURE_ALGORITHMS[Algorithm.ES512]: hashes.SHA512(),
+}
 _COLUMNS: Final = COLUMNS | {"request": Column(255)}
 
 
@@ -161,21 +169,35 @@ def _rows(sheet: bytes | None) -> tuple[dict[str, Row] | None, list[Wrong]]:
 def _read(data: bytes, maker: Maker, profile: Profile) -> _Request:
     """Return a request, if its proof is good and its key one of the label's; EnrollmentError if not."""
     request = _decode(data)
-    if algorithm_of_request(request) not in profile.algorithms:
+    if request.public_key_algorithm not in {KEY_ALGORITHMS[one] for one in profile.algorithms}:
         wanted = ", ".join(algorithm.name for algorithm in profile.algorithms)
         raise RequestRejected(
             ProblemKind.BAD_KEY, f"its key is not for {wanted}, which {profile.label} asks for"
         )
     key = request.load_public_key()
     assert isinstance(key, (ec.EllipticCurvePublicKey, ed25519.Ed25519PublicKey))
-    algorithm = algorithm_of_request(request)
-    if not is_signature_valid(key, algorithm, request.signature, request.signed_bytes):
+    if not _proves(request, key):
         raise RequestRejected(
             ProblemKind.PROOF_FAILED, "its signature is not by its key: nobody proves to hold it"
         )
     if key == verification_key(maker.authority.certificate):
         raise RequestRejected(ProblemKind.KEY_USED, "its key is the maker's own")
     return _Request(point_of(key), _subject(request, maker, profile))
+
+
+def _proves(request: c509.CertificationRequest, key: PublicKey) -> bool:
+    """Return whether a request's own key signed it, with any hash: tools take SHA-256 for every curve."""
+    if isinstance(key, ed25519.Ed25519PublicKey):
+        algorithm = algorithm_of_request(request)
+        return is_signature_valid(key, algorithm, request.signature, request.signed_bytes)
+    name = _HASHES.get(request.signature_algorithm)
+    if name is None:
+        return False
+    try:
+        key.verify(request.signature_der, request.signed_bytes, ec.ECDSA(name))
+    except InvalidSignature:
+        return False
+    return True
 
 
 def point_of(key: PublicKey) -> bytes:
