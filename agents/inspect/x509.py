@@ -26,7 +26,7 @@ from protocol import c509
 
 MAX_LISTED: Final = 20
 """Most revoked certificates that are listed one by one."""
-_ERRORS: Final = (ValueError, TypeError, UnsupportedAlgorithm)
+_ERRORS: Final = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion)
 
 
 def explain_der(data: bytes, now: float) -> Finding | None:
@@ -86,6 +86,8 @@ def _request(data: bytes, _now: float) -> Finding:
 
 def _serial(number: int) -> str:
     """Return a serial number as it is written everywhere else: its bytes, so that it can be searched for."""
+    if number < 0:
+        return f"-{_serial(-number)}"
     return number.to_bytes(max(1, (number.bit_length() + 7) // 8), "big").hex()
 
 

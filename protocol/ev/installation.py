@@ -200,7 +200,7 @@ def load_certificate(der: bytes) -> x509.Certificate:
     """Return the certificate in `der`, or raise MalformedMessage."""
     try:
         return x509.load_der_x509_certificate(der)
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         raise MalformedMessage("not an X.509 certificate") from None
 
 

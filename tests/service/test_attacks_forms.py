@@ -4,13 +4,17 @@ from pathlib import Path
 
 import pytest
 
+from agents.cli import app
+from agents.inspect import Given, given_certificate, inspect
 from protocol import c509
 from protocol.cose import Algorithm
-from protocol.errors import ProblemKind
+from protocol.errors import MalformedMessage, ProblemKind
+from protocol.ev.installation import load_certificate
 from protocol.low_s import with_low_s
 from protocol.ports import Content
 from protocol.problem import Problem
-from tests.rig import Device, new_key, open_rig
+from tests.ev_world import EvWorld
+from tests.rig import NOW, Device, new_key, open_rig
 
 ORDERS = {Algorithm.ES256: 32, Algorithm.ES384: 48, Algorithm.ES512: 66}
 
@@ -45,3 +49,38 @@ async def test_a_bootstrap_certificate_with_an_impossible_signature_does_not_end
         assert reply.kind is not ProblemKind.UNAVAILABLE, "we judged it, and did not trip"
         honest = await rig.agent.handle(rig.device().enroll(new_key()))
         assert isinstance(honest, Content), "everybody else is served"
+
+
+VERSION_3 = bytes.fromhex("a003020102")
+"""Version field of an X.509 certificate."""
+
+
+def with_version(version: int) -> bytes:
+    """Return a station's certificate that says it is of another version."""
+    der = EvWorld().secc().certificate.to_der()
+    assert der.count(VERSION_3) == 1
+    return der.replace(VERSION_3, VERSION_3[:-1] + bytes([version]))
+
+
+@pytest.mark.parametrize("version", [1, 3, 0x62, 0xFF])
+def test_a_certificate_of_a_version_that_is_none_is_told_from_a_good_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], version: int
+) -> None:
+    der = with_version(version)
+    assert given_certificate(der) == Given(der, None), "a broken one"
+    with pytest.raises(MalformedMessage):
+        load_certificate(der)
+    (tmp_path / "file").write_bytes(der)
+    assert app.run(["lint", str(tmp_path / "file"), "--label", "ev-secc"]) == 1
+    assert "version" in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore:Parsed a serial number which wasn't positive")
+def test_a_negative_serial_number_is_shown_as_it_is() -> None:
+    certificate = EvWorld().secc().certificate
+    der, serial = bytearray(certificate.to_der()), certificate.serial
+    place = der.index(b"\x02" + bytes([len(serial)]) + serial) + 2
+    der[place] |= 0x80
+    (finding,) = inspect(bytes(der), NOW)
+    (shown,) = [field for field in finding.fields if field.name == "serial number"]
+    assert shown.text.startswith("-")
