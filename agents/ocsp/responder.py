@@ -32,7 +32,7 @@ from agents.authority import AuthorityAgent, BadDirectory, Layout
 from agents.authority.audit import Entry, Event
 from agents.authority.domain import DomainAuthority
 from agents.authority.pki import HASHES
-from agents.authority.store import in_words
+from agents.authority.store import Store, in_words
 from agents.ocsp import standing
 from agents.ocsp.credential import Credential, credential_of, keep_certificate, renewed
 from agents.ocsp.question import NAMING_HASHES, Issuers, NotAQuestion, Question, read_question, reason_flag
@@ -239,6 +239,8 @@ class Responder:
         authority = self._authorities[key[0]]
         now = int(self._clock())
         credential = self._credential(authority, now)
+        if now >= credential.not_after:
+            return _FAILING[Failing.INTERNAL]  # as its CA has, which nobody believes any more
         if key[1] in (
             authority.registrar.certificate.serial,
             credential.certificate.serial_number.to_bytes(8, "big"),
@@ -272,8 +274,11 @@ class Responder:
     def _credential(self, authority: DomainAuthority, now: int) -> Credential:
         with self._credential_lock:
             credential = self._credentials[authority.key_id]
-            if credential.is_worn(now):
-                credential = self._credentials[authority.key_id] = renewed(authority, credential, now)
+            # The last one ends with its CA: another would not last longer.
+            if credential.is_worn(now) and credential.not_after < authority.issuer.not_after:
+                credential = renewed(authority, credential, now)
+                _note(self._store, authority, credential, now)
+                self._credentials[authority.key_id] = credential
                 try:
                     keep_certificate(self._layout, authority, credential)
                 except OSError as error:
@@ -327,8 +332,13 @@ def _credentials(
             raise BadDirectory(f"{authority.domain.value} OCSP responder: {error}") from None
         credentials[authority.key_id] = credential
         if is_new:
-            serial = credential.certificate.serial_number.to_bytes(8, "big")
-            with agent.store.writing(now) as writing:
-                what = f"{authority.domain.value} OCSP signing certificate"
-                writing.note(Entry(Event.ISSUE, serial=serial, detail=what))
+            _note(agent.store, authority, credential, now)
     return credentials
+
+
+def _note(store: Store, authority: DomainAuthority, credential: Credential, now: int) -> None:
+    """Write into the audit log that a signing certificate was made."""
+    serial = credential.certificate.serial_number.to_bytes(8, "big")
+    with store.writing(now) as writing:
+        what = f"{authority.domain.value} OCSP signing certificate"
+        writing.note(Entry(Event.ISSUE, serial=serial, detail=what))
