@@ -6,10 +6,12 @@ No TLS: what is given out is signed, and clients of OCSP and of revocation lists
 
 import logging
 import math
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from email.utils import formatdate
+from ipaddress import IPv6Address, ip_address
 from typing import Final
 
 import anyio
@@ -18,6 +20,9 @@ from anyio.abc import ByteStream, SocketAttribute, SocketListener, TaskGroup
 
 MAX_CONNECTIONS: Final = 256
 """Open connections, about 20 KiB each; one more is closed at once, and its owner tries again."""
+SHARE: Final = 2
+"""One source has one in so many of the connections: half, so that nobody alone shuts the others out, and no
+less, because many relying parties behind one gateway are one source."""
 MAX_HEAD_BYTES: Final = 8192
 """Request line and headers: a GET carries its question in the path, RFC 5019 §5 wants it below 255 bytes."""
 MAX_BODY_BYTES: Final = 4096
@@ -68,8 +73,10 @@ class HttpServer:
         self._max_connections = max_connections
         self._patience = patience
         self._open = 0
+        self._of_source: Counter[bytes] = Counter()
+        """No more entries than connections."""
         self.crowded_out = 0
-        """Connections closed at once because too many were open."""
+        """Connections closed at once because too many were open, or too many of their source."""
         self.address = ("", 0)
         """Where it listens."""
 
@@ -83,14 +90,21 @@ class HttpServer:
                     _log.error("cannot accept connections: %s", error)
                     await anyio.sleep(_ACCEPT_PAUSE)
                     continue
-                if self._open >= self._max_connections:
+                try:
+                    source = source_of(_remote(stream)[0])
+                except anyio.TypedAttributeLookupError:
+                    await anyio.aclose_forcefully(stream)  # it was gone before we looked: it has no address
+                    continue
+                share = max(1, self._max_connections // SHARE)
+                if self._open >= self._max_connections or self._of_source[source] >= share:
                     self.crowded_out += 1
                     await anyio.aclose_forcefully(stream)
                     continue
                 self._open += 1
-                tasks.start_soon(self._converse, stream)
+                self._of_source[source] += 1
+                tasks.start_soon(self._converse, stream, source)
 
-    async def _converse(self, stream: ByteStream) -> None:
+    async def _converse(self, stream: ByteStream, source: bytes) -> None:
         try:
             await _Conversation(stream, self._handler, self._patience).hold()
         except _LOST:
@@ -99,6 +113,9 @@ class HttpServer:
             _log.exception("a connection failed")
         finally:
             self._open -= 1
+            self._of_source[source] -= 1
+            if not self._of_source[source]:
+                del self._of_source[source]
             with anyio.CancelScope(shield=True):
                 await anyio.aclose_forcefully(stream)
 
@@ -111,9 +128,8 @@ class _Conversation:
         self._handler = handler
         self._patience = patience
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
-        address = stream.extra(SocketAttribute.remote_address)  # noqa: S610 (anyio's, not Django's)
-        host, port = address[0], address[1]
-        self._source = f"http:[{host}]:{port}" if ":" in str(host) else f"http:{host}:{port}"
+        host, port = _remote(stream)
+        self._source = f"http:[{host}]:{port}" if ":" in host else f"http:{host}:{port}"
 
     async def hold(self) -> None:
         """Answer requests until one side has had enough.
@@ -187,6 +203,24 @@ class _Conversation:
 
 
 _TOO_LONG: Final = HttpRequest(b"", b"", {}, b"", "")
+
+
+def _remote(stream: ByteStream) -> tuple[str, int]:
+    address = stream.extra(SocketAttribute.remote_address)  # noqa: S610 (anyio's, not Django's)
+    return str(address[0]), int(address[1])
+
+
+def source_of(host: str) -> bytes:
+    """Return what of a peer's address cannot be had for nothing: what shares are counted by.
+
+    An IPv4 address, or the first half of an IPv6 address: a host takes as many as it likes in its own network
+    (RFC 4291 §2.5.4).
+    """
+    address = ip_address(host.partition("%")[0])
+    if isinstance(address, IPv6Address):
+        mapped = address.ipv4_mapped
+        return address.packed[:8] if mapped is None else mapped.packed
+    return address.packed
 
 
 def _path(target: bytes) -> bytes:

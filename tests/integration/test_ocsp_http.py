@@ -1,13 +1,23 @@
 """The HTTP side of OCSP on a real socket: what is answered, what is cut off, and that nobody else notices."""
 
+import socket
+import struct
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import anyio
 import pytest
 from anyio.abc import SocketStream
 
-from agents.ocsp.http import MAX_BODY_BYTES, MAX_REQUESTS, HttpRequest, HttpResponse, HttpServer, serve_http
+from agents.ocsp.http import (
+    MAX_BODY_BYTES,
+    MAX_REQUESTS,
+    HttpRequest,
+    HttpResponse,
+    HttpServer,
+    serve_http,
+    source_of,
+)
 
 PATIENCE = 5.0
 """Seconds until a test gives up on what must happen."""
@@ -173,6 +183,42 @@ async def test_more_connections_than_there_is_room_for_are_closed_at_once() -> N
         assert await first.response() == (200, b"GET /question ")
 
 
+async def test_one_source_takes_half_of_the_room_at_most() -> None:
+    async with serving(max_connections=4) as server:
+        async with AsyncExitStack() as stack:
+            hoard = [await stack.enter_async_context(peer_of(server)) for _ in range(4)]
+            for peer in hoard[:2]:
+                await peer.send(GET)
+                assert await peer.response() == (200, b"GET /question ")
+            assert [await peer.is_closed() for peer in hoard[2:]] == [True, True]
+            assert server.crowded_out == 2
+            async with await anyio.connect_tcp(*server.address, local_host="127.0.0.2") as stream:
+                other = Peer(stream)
+                await other.send(GET)
+                assert await other.response() == (200, b"GET /question "), "another source has its own half"
+        with anyio.fail_after(PATIENCE):
+            while server._open:  # noqa: ASYNC110 (it has no event)
+                await anyio.sleep(0.01)
+        async with peer_of(server) as again:
+            await again.send(GET)
+            assert await again.response() == (200, b"GET /question "), "what is closed makes room"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_one_source"),
+    [
+        ("192.0.2.1", "192.0.2.1", True),
+        ("192.0.2.1", "192.0.2.2", False),
+        ("::ffff:192.0.2.1", "192.0.2.1", True),
+        ("2001:db8::1", "2001:db8::ffff:2", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+        ("fe80::1%eth0", "fe80::2%eth0", True),
+    ],
+)
+def test_a_source_is_what_cannot_be_had_for_nothing(one: str, other: str, is_one_source: bool) -> None:
+    assert (source_of(one) == source_of(other)) is is_one_source
+
+
 async def test_a_connection_makes_room_after_many_requests() -> None:
     async with serving() as server, peer_of(server) as peer:
         for _ in range(MAX_REQUESTS):
@@ -190,6 +236,17 @@ async def test_a_fault_costs_one_connection(caplog: pytest.LogCaptureFixture) ->
             await peer.send(GET)
             assert await peer.response() == (200, b"GET /question ")
     assert "a connection failed" in caplog.text
+
+
+async def test_whoever_is_gone_before_it_is_let_in_is_forgotten() -> None:
+    async with serving() as server:
+        for _ in range(8):
+            # Synchronous, so that the server cannot look in between; a linger of nothing is a reset.
+            with socket.create_connection(server.address) as fleeting:
+                fleeting.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        async with peer_of(server) as peer:
+            await peer.send(GET)
+            assert await peer.response() == (200, b"GET /question ")
 
 
 async def test_a_socket_that_is_taken_is_said_at_once() -> None:
