@@ -138,6 +138,7 @@ async def connect(
     *,
     ssl_context: SSLContext | None = None,
     version: Version = Version.V3_1_1,
+    at_once: bool = True,
 ) -> AsyncIterator[MqttDevice]:
     """Connect a device to a broker and subscribe to its replies.
 
@@ -146,6 +147,8 @@ async def connect(
         client_id: [0-9A-Za-z_-]{1,64}; over TLS the one that the client certificate is bound to.
         ssl_context: For mqtts: trust anchors, and the device's certificate and key.
         version: Any that the broker speaks; nothing here needs MQTT 5.
+        at_once: Whether to connect now; otherwise the first exchange does, so that who starts while the broker
+            is away has something to hold.
 
     Raises:
         Unreachable: No connection, or refused.
@@ -155,8 +158,9 @@ async def connect(
     Cancellation: at any point; the socket is closed.
     """
     device = MqttDevice(BrokerAddress(uri, version, ssl_context), topics.check_client_id(client_id))
-    await device.open()
     try:
+        if at_once:
+            await device.open()
         yield device
     finally:
         await device.close()

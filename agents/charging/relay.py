@@ -66,6 +66,11 @@ class Relay:
         return self._errands.counts
 
     @property
+    def kept(self) -> int:
+        """Answers that wait for their cars."""
+        return self._errands.kept
+
+    @property
     def labels(self) -> tuple[str, ...]:
         """Labels of which something is passed on."""
         return tuple(self._backs)

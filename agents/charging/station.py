@@ -107,6 +107,11 @@ class Station:
         return self._relay.counts
 
     @property
+    def kept(self) -> int:
+        """Answers that wait for their cars."""
+        return self._relay.kept
+
+    @property
     def certificates(self) -> Mapping[str, c509.Certificate]:
         """What it shows now, by label."""
         return {label: shown.chain[0] for label, shown in self._shown.items()}

@@ -2,9 +2,10 @@
 
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 
+from agents.charging.relay import Back
 from agents.cli.addresses import parse_uri
 from agents.cli.failure import USAGE, Failure
 from agents.devices.identity import BOOTSTRAP_KEY, BOOTSTRAP_PEM, ROOT_PEM, Identity
@@ -40,6 +41,29 @@ async def connect(
     context = tls_context(identity.folder, passphrase) if scheme == "mqtts" else None
     async with connect_mqtt(via, identity.client_id, ssl_context=context) as transport:
         yield transport
+
+
+@asynccontextmanager
+async def way_to_back_end(
+    via: str, identity: Identity, passphrase: bytes | None, *, ack_timeout: float = 2.0
+) -> AsyncIterator[Back]:
+    """Lend a charging station's way to its back end to whoever has something to ask there.
+
+    The back end may be away when the station starts. Over MQTT everything goes through one connection, because
+    a client-id has one; over CoAP each errand has a socket of its own, because a context sends one message at
+    a time.
+
+    Raises:
+        Failure: As `connect`.
+    """
+    scheme, _ = parse_uri(via, "--via", SCHEMES)
+    if scheme == "coap":
+        retransmission = Retransmission(ack_timeout)
+        yield lambda: connect_coap(via, retransmission=retransmission)
+        return
+    context = tls_context(identity.folder, passphrase) if scheme == "mqtts" else None
+    async with connect_mqtt(via, identity.client_id, ssl_context=context, at_once=False) as transport:
+        yield lambda: nullcontext(transport)
 
 
 def tls_context(folder: Path, passphrase: bytes | None) -> ssl.SSLContext:
