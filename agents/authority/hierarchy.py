@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from agents.authority import pki
 from agents.authority.audit import Entry, Event
+from agents.authority.domain import read_line
 from agents.authority.layout import COUNTRY, ORGANISATION, URL, BadDirectory, Layout, Settings
 from agents.authority.pki import Ca
 from agents.authority.store import Store
@@ -28,9 +29,12 @@ from agents.factory.names import DEFAULT_PREFIX
 from agents.keys import generate, load_private_key, save_private_key
 from agents.keys.files import sync_folder
 from protocol import c509
+from protocol.errors import EnrollmentError
 from protocol.labels import Domain, Tier
+from protocol.path import verify_authority
 from protocol.profiles import PROFILES, Prefix, name_space, over_the_air, profile_of
 from protocol.profiles.authorities import MAX_SUB_CAS, CaProfile
+from protocol.validity import Clock
 from protocol.voucher import key_identifier
 
 
@@ -91,12 +95,12 @@ def initialise(  # noqa: PLR0913 (what an authority is made of, each by its name
     """
     if not passphrase:
         raise BadDirectory("the private keys need a passphrase")
-    if under is not None and roots is not None:
-        raise BadDirectory("under roots of another no roots are made: name one folder of root keys, not two")
     kept = roots or under
     where = "roots" if kept is None else str(kept.absolute())
     settings = Settings(organisation, tuple(domains), where, country, sub_cas, url)
     _check(settings)
+    if under is not None:
+        _check_under(settings, roots)
     for folder in (directory, roots):
         if folder is not None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise BadDirectory(f"{folder}: is there already and not empty; nothing was changed")
@@ -112,6 +116,8 @@ def initialise(  # noqa: PLR0913 (what an authority is made of, each by its name
             works.take(under, under_passphrase or passphrase)
             layout.roots.rmdir()
         entries = [entry for domain in domains for entry in works.make(domain)]
+        for domain in domains:
+            _check_lines(layout, settings, domain, now)
         store = Store(layout.store, create=True)
         try:
             with store.writing(now) as writing:
@@ -140,24 +146,53 @@ def _check(settings: Settings) -> None:
         )
 
 
-def _put_in_place(work: Path, directory: Path, roots: Path | None) -> None:
+def _check_under(settings: Settings, roots: Path | None) -> None:
     if roots is not None:
-        # Another file system perhaps, so copied; first, so that without them there is no authority.
-        # Nobody else's from the start: a copy is born with the permissions that the umask leaves.
-        roots.mkdir(mode=0o700, parents=True, exist_ok=True)
-        roots.chmod(0o700)
-        shutil.copytree(Layout(work).roots, roots, dirs_exist_ok=True)
-        sync_folder(roots)
-        shutil.rmtree(Layout(work).roots)
-    sync_folder(work)
-    work.chmod(0o755)
+        raise BadDirectory("under roots of another no roots are made: name one folder of root keys, not two")
+    for domain in settings.domains:
+        if settings.lines(domain).root.name not in settings.offline:
+            raise BadDirectory(
+                f"{domain.value}: without sub-CAs the root itself issues, and nothing stands under another's"
+            )
+
+
+def _check_lines(layout: Layout, settings: Settings, domain: Domain, now: int) -> None:
+    """Check that devices and authorities will believe what was made: the roots may be another's."""
+    lines, labels = settings.lines(domain), Labels.of(domain)
+    for line, wanted in ((lines.maker, labels.maker), (lines.operator, labels.operator)):
+        name = line[-1].name
+        root, path = read_line(layout, line)
+        try:
+            permitted = verify_authority(path, root=root, authority=None, clock=Clock(now)).labels
+        except EnrollmentError as error:
+            raise BadDirectory(f"{name}: the CAs above do not vouch for it: {error}") from None
+        if not permitted.issuperset(wanted):
+            missing = ", ".join(sorted(set(wanted) - permitted))
+            raise BadDirectory(f"{name}: may not issue {missing} under these roots")
+
+
+def _put_in_place(work: Path, directory: Path, roots: Path | None) -> None:
     try:
+        if roots is not None:
+            _take_away(Layout(work).roots, roots)
+        sync_folder(work)
+        work.chmod(0o755)
         work.replace(directory)  # an empty folder may be there
     except BaseException:
         if roots is not None:
             shutil.rmtree(roots, ignore_errors=True)
         raise
     sync_folder(directory.parent)
+
+
+def _take_away(made: Path, roots: Path) -> None:
+    # Another file system perhaps, so copied; first, so that without them there is no authority.
+    # Nobody else's from the start: a copy is born with the permissions that the umask leaves.
+    roots.mkdir(mode=0o700, parents=True, exist_ok=True)
+    roots.chmod(0o700)
+    shutil.copytree(made, roots, dirs_exist_ok=True)
+    sync_folder(roots)
+    shutil.rmtree(made)
 
 
 class _Works:
@@ -196,6 +231,8 @@ class _Works:
                 or key.public_key() != certificate.public_key()
             ):
                 raise BadDirectory(f"{folder}: key and certificate of {name} do not match")
+            if self._now >= certificate.not_valid_after_utc.timestamp():
+                raise BadDirectory(f"{folder}: {name} has expired")
             self._made[name] = Ca(profile, key, certificate)
             publish(self._layout, name, certificate)
 
