@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,8 +17,12 @@ from agents.charging.journal import open_journal
 from agents.charging.relay import Back
 from agents.charging.station import Post, Station, open_station
 from agents.devices.agent import Device, open_device
+from agents.devices.identity import Identity
 from agents.factory import make_batch
-from agents.proxy import Counts, Faults, serve_udp
+from agents.proxy import Counts, Faults, serve_mqtt, serve_udp
+from broker import client as mqtt
+from broker import embedded
+from broker.service import serve_authority
 from constrained.client import CoapDevice, Retransmission, connect
 from constrained.server import CoapServer, serve
 from protocol.challenge import ProofHandler
@@ -146,6 +150,31 @@ class Street:
         with anyio.fail_after(20):
             await station.until_shown()
         return Standing(station, server)
+
+    async def broker(self, loss: float = 0.0) -> str:
+        """Run a broker in front of the authority, with a bad line before it if there is `loss`."""
+        running = embedded.serve(service_password="a secret", plain=FREE)
+        broker = await self.stack.enter_async_context(running)
+        await self.stack.enter_async_context(
+            serve_authority(
+                self.wire.handle,
+                broker=broker.service_address(),
+                labels=self.agent.labels,
+                messages=self.wire.message,
+            )
+        )
+        address = broker.plain_address
+        assert address is not None
+        if loss:
+            line = serve_mqtt(FREE, address, Faults.of_loss(loss), seed=5)
+            address = (await self.stack.enter_async_context(line)).address
+        return f"mqtt://{address[0]}:{address[1]}"
+
+    async def back_over_mqtt(self, uri: str, label: str = "ev-station", number: int = 0) -> Back:
+        """Return a station's way to the broker at `uri`: one connection for all."""
+        client_id = Identity.load(self.identity(label, number)).client_id
+        transport = await self.stack.enter_async_context(mqtt.connect(uri, client_id, at_once=False))
+        return lambda: nullcontext(transport)
 
     async def bad_line(self, uri: str, loss: float, *, seed: int) -> tuple[str, Counts]:
         """Put a bad network in front of `uri`; return where it begins, and what it does."""

@@ -25,8 +25,10 @@ Back = Callable[[], AbstractAsyncContextManager[DeviceTransport]]
 
 OPERATIONS: Final = frozenset({Operation.CRTS, Operation.ATT, Operation.SKG, Operation.CONF, Operation.CRL})
 """What a car asks at a station; whatever else is not for a cable in public."""
-ATTEMPT: Final = 15.0
+ATTEMPT: Final = 4.0
 """Seconds after which the back end is asked again: MQTT does not say when nobody has heard a question."""
+LONGEST_ATTEMPT: Final = 64.0
+"""Each attempt is twice as long as the one before, up to this: a long answer on a bad line takes its time."""
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 8.0
 
@@ -136,23 +138,24 @@ class _Runner:
 
     async def run(self) -> None:
         """Do it."""
-        pause = _FIRST_PAUSE
+        pause, attempt = _FIRST_PAUSE, ATTEMPT
         with self._scope:
             while self._errands.is_wanted(self.errand, anyio.current_time()):
-                reply = await self._try()
+                reply = await self._try(attempt)
                 now = anyio.current_time()
                 match reply:
                     case None:
                         await anyio.sleep(pause)
                         pause = min(2 * pause, _LONGEST_PAUSE)
+                        attempt = min(2 * attempt, LONGEST_ATTEMPT)
                     case Pending(seconds):
                         await anyio.sleep_until(self._errands.wait(self.errand, now, seconds))
                     case _:
                         self._errands.answered(self.errand, reply, now)
 
-    async def _try(self) -> Reply | None:
-        """Return the back end's reply; None where none came."""
-        with anyio.move_on_after(ATTEMPT):
+    async def _try(self, seconds: float) -> Reply | None:
+        """Return the back end's reply; None where none came in time."""
+        with anyio.move_on_after(seconds):
             try:
                 async with self._back() as transport:
                     return await transport.exchange(self.errand.question)
