@@ -22,6 +22,7 @@ from agents.authority.packing import NO_SERVICES, Services
 from agents.authority.publisher import Listener, Publisher
 from agents.authority.quota import Limits
 from agents.authority.reach_counts import ReachCounts
+from agents.authority.readiness import Readiness
 from agents.authority.revocation import RevocationList, Revocations
 from agents.authority.store import Store
 from agents.authority.tally import Tally
@@ -76,6 +77,16 @@ class AuthorityAgent:
             store, tuple(authorities.values()), limits, clock, self.tally, self._verifier, services
         )
         self.door: Final = Door(self.desk.process, limits)
+        generated = {
+            label: a
+            for a in authorities.values()
+            for label, place in a.places.items()
+            if place.profile.is_key_generated
+        }
+        self.readiness: Final = Readiness(
+            store, generated, self.desk.provision, clock, lambda: self.door.in_work > 0
+        )
+        """Makes contracts before anybody asks."""
         self._by_label = {label: a for a in authorities.values() for label in a.places}
         self.labels: Final = tuple(self._by_label)
         self._revocations = {
@@ -166,6 +177,7 @@ class AuthorityAgent:
         async with self.door.open(), anyio.create_task_group() as tasks:
             await self._publisher.publish()
             tasks.start_soon(self._publisher.run)
+            tasks.start_soon(self.readiness.run)
             try:
                 yield
             finally:

@@ -13,14 +13,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import bindparam, delete, or_, select, update
+from sqlalchemy import bindparam, delete, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from agents.authority import life
 from agents.authority.audit import Entry, Event
-from agents.authority.epochs import Epoch, read_epochs
+from agents.authority.grants import end_grants
 from agents.authority.inventory import InventoryError
-from agents.authority.schema import ANSWERS, DEVICES, OWNERS
+from agents.authority.possession import Held, find_devices
+from agents.authority.schema import ANSWERS, CERTIFICATES, DEVICES, OWNERS
 from agents.authority.store import Store, Writing
 from protocol.exchange.request import RevocationReason
 from protocol.labels import Domain
@@ -33,8 +34,10 @@ MAX_NAME_CHARS: Final = 64
 """Of owners, and of who approves."""
 _PAGE: Final = 500
 _D: Final = DEVICES.c
-_BY_WORD = select(DEVICES).where(
-    or_(_D.name.in_(bindparam("words", expanding=True)), _D.client_id.in_(bindparam("words", expanding=True)))
+_WITH_TIER_1 = select(CERTIFICATES.c.device_id).where(
+    CERTIFICATES.c.device_id.in_(bindparam("ids", expanding=True)),
+    CERTIFICATES.c.parent_id.is_(None),
+    CERTIFICATES.c.state == life.CURRENT,
 )
 _EPOCHS = select(_D.id, _D.epoch).where(_D.id.in_(bindparam("ids", expanding=True)))
 _HAND_OVER = (
@@ -74,28 +77,6 @@ class Receiver:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """One device of the inventory, and whose it is."""
-
-    id: int
-    name: str
-    client_id: str
-    domain: Domain
-    label: str
-    maker: bytes
-    epoch: int
-    owner: str
-    entitled: str
-    registered_at: int
-    epochs: tuple[Epoch, ...]
-    """Empty where it never changed its owner."""
-
-    def authority(self, here: bytes) -> bytes:
-        """Return whose it is now, a key identifier."""
-        return self.epochs[-1].authority if self.epochs else here
-
-
-@dataclass(frozen=True, slots=True)
 class Handed:
     """What became of one device."""
 
@@ -111,52 +92,6 @@ class Handed:
 
 Progress = Callable[[int], None]
 """Told how many devices are done."""
-
-
-def find_devices(store: Store, words: Sequence[str]) -> list[Held]:
-    """Return the devices of these names or client-ids, in order, each once.
-
-    Raises:
-        InventoryError: One is not there, or several makers have one of that name.
-    """
-    found: dict[int, Any] = {}
-    with store.reading() as connection:
-        for start in range(0, len(words), _PAGE):
-            page = list(words[start : start + _PAGE])
-            found |= {row.id: row for row in connection.execute(_BY_WORD, {"words": page})}
-        epochs = read_epochs(connection, [number for number, row in found.items() if row.epoch > 0])
-    by_word: dict[str, dict[int, Any]] = {}
-    for row in found.values():
-        for word in (row.name, row.client_id):
-            by_word.setdefault(word, {})[row.id] = row
-    unknown = [word for word in words if word not in by_word]
-    if unknown:
-        others = f" (nor {len(unknown) - 1} others)" if unknown[1:] else ""
-        raise InventoryError(f"no device is called {unknown[0]!r}{others}")
-    chosen: dict[int, Any] = {}
-    for word in words:
-        rows = by_word[word]
-        if len(rows) > 1:
-            ids = ", ".join(row.client_id for row in rows.values())
-            raise InventoryError(f"several makers have a device {word!r}; say which by client-id: {ids}")
-        chosen |= rows
-    return [_held(row, epochs.get(row.id, [])) for row in chosen.values()]
-
-
-def _held(row: Any, epochs: Sequence[Epoch]) -> Held:  # noqa: ANN401 (a database row)
-    return Held(
-        row.id,
-        row.name,
-        row.client_id,
-        Domain(row.domain),
-        row.label,
-        row.maker,
-        row.epoch,
-        row.owner or "",
-        row.entitled,
-        row.registered_at,
-        tuple(epochs),
-    )
 
 
 def transfer_devices(
@@ -189,6 +124,8 @@ def transfer_devices(
         _check(device, receiver, givers)
     order = _Order(receiver, givers, approved_by, Event.TRANSFER, RevocationReason.AFFILIATION_CHANGED)
     todo = [device for device in devices if not _has(device, receiver, givers)]
+    if receiver.authorities:
+        _check_tier_1(store, todo)
     return _carry_out(store, devices, todo, order, now, progress)
 
 
@@ -242,6 +179,19 @@ def _check(device: Held, receiver: Receiver | None, givers: Mapping[Domain, Give
         )
     if giver.maker not in (None, device.maker):
         raise InventoryError(f"{device.name}: its maker's voucher key is not here; have the authority sign")
+
+
+def _check_tier_1(store: Store, devices: Sequence[Held]) -> None:
+    """Check that each device can be shown to another authority: its tier 1 certificate is here, and good."""
+    ids = [device.id for device in devices]
+    shown: set[int] = set()
+    with store.reading() as connection:
+        for start in range(0, len(ids), _PAGE):
+            rows = connection.execute(_WITH_TIER_1, {"ids": ids[start : start + _PAGE]})
+            shown.update(rows.scalars())
+    for device in devices:
+        if device.id not in shown:
+            raise InventoryError(f"{device.name}: has no tier 1 certificate here that is good")
 
 
 def _has(device: Held, receiver: Receiver, givers: Mapping[Domain, Giver]) -> bool:
@@ -317,11 +267,12 @@ def _hand_over(store: Store, group: Sequence[Held], order: _Order, now: int) -> 
 def end_services(
     writing: Writing, devices: Sequence[int], reason: RevocationReason, detail: str
 ) -> dict[int, int]:
-    """Revoke whatever is pending or current of these devices but for tier 1.
+    """Revoke whatever is pending or current of these devices but for tier 1; what was granted has ended.
 
     Returns:
         How many certificates ended, by device.
     """
+    end_grants(writing, devices, detail)
     ended: dict[int, int] = {}
     for one in life.revoke(writing, life.services_of_devices(writing, devices), reason, detail):
         ended[one.device_id] = ended.get(one.device_id, 0) + 1
