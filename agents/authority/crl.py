@@ -9,8 +9,11 @@ A list with a base number is a delta (§5.2.4): what changed since the list of t
 
 import hashlib
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, Final
 
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
@@ -18,6 +21,7 @@ from agents.authority.pki import HASHES
 from protocol import c509
 from protocol.c509 import der
 from protocol.c509.x509_writer import time_to_der
+from protocol.path import verification_key
 
 _VERSION_2: Final = der.integer(1)
 _SIGNATURES: Final[dict[str, tuple[str, Callable[[bytes], Any]]]] = {
@@ -43,6 +47,25 @@ _REASONS: Final = {
     reason: der.sequence(_extension(_REASON, der.tlv(_ENUMERATED, bytes([reason]))))
     for reason in range(1, 11)
 }
+
+
+def number_of(path: Path, issuer: c509.Certificate) -> int:
+    """Return the number of the full list in a file; 0 if there is none, or it is not by `issuer`."""
+    key = verification_key(issuer)
+    try:
+        found = x509.load_der_x509_crl(path.read_bytes())
+        if not found.is_signature_valid(key):
+            return 0
+        return found.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        x509.InvalidVersion,
+        x509.ExtensionNotFound,
+        UnsupportedAlgorithm,
+    ):
+        return 0
 
 
 def encode_entry(serial: bytes, revoked_at: int, reason: int) -> bytes:

@@ -101,6 +101,8 @@ class Revocations:
         self._entries: dict[bytes, _Entry] = {}
         """By serial number, in the order in which they ended."""
         self._read_up_to = 0
+        self._published = 0
+        """Number of the list that was published before this run; the store may be older, from a backup."""
         self._list: RevocationList | None = None
         self._others: OrderedDict[tuple[Media, int | None], RevocationList] = OrderedDict()
         self._not_again_before = 0.0
@@ -141,6 +143,7 @@ class Revocations:
 
     def _current(self, now: int) -> RevocationList:
         if self._list is None:
+            self._published = crl.number_of(self._path, self._authority.issuer.certificate)
             self._list = self._restored()
         known = self._list
         if known is not None and (
@@ -161,7 +164,7 @@ class Revocations:
         """Return the list of the last run, if what is on it can be read again as it was."""
         with self._store.reading() as connection:
             row = connection.execute(_STORED, {"authority": self._authority.key_id}).first()
-        if row is None or self._read() != row.revision:
+        if row is None or row.number < self._published or self._read() != row.revision:
             return None
         return RevocationList(row.encoded, row.number, row.revision, row.this_update, etag(row.encoded))
 
@@ -190,7 +193,9 @@ class Revocations:
         for serial in over:
             del self._entries[serial]
         with self._store.reading() as connection:
-            number = list_numbers.last_number(connection, self._authority.key_id) + 1
+            # Devices take no list that is older than theirs, by its number.
+            last = list_numbers.last_number(connection, self._authority.key_id)
+            number = max(last, self._published) + 1
         made = self._signed(Media.PKIX_CRL, Head(number, now, now + LIFE), self._entries.items(), revision)
         self._keep(made, now)
         return made
