@@ -147,6 +147,8 @@ class CoapDevice:
         self._szx = szx
         self._root = root
         self._max_answer = max_answer
+        self._turns: dict[Options, anyio.Lock] = {}
+        """Who posts to a path; the others wait."""
 
     async def exchange(self, request: Outbound) -> Reply:
         """Send `request` and return its reply: `protocol.ports.DeviceTransport`."""
@@ -195,7 +197,20 @@ class CoapDevice:
                 raise Unreachable("a challenge was answered as if it were something else")
 
     async def _post(self, path: Options, body: bytes) -> Answer:
-        """Send `body`, in blocks if it is longer than one, and return the whole answer."""
+        """Send `body`, in blocks if it is longer than one, and return the whole answer.
+
+        One after the other on a path: blocks of two bodies, or of two answers, could not be told apart there
+        (RFC 7959 §2.4 and §2.5).
+        """
+        turn = self._turns.setdefault(path, anyio.Lock())
+        try:
+            async with turn:
+                return await self._post_alone(path, body)
+        finally:
+            if not turn.locked():
+                self._turns.pop(path, None)
+
+    async def _post_alone(self, path: Options, body: bytes) -> Answer:
         options = (*path, (Option.CONTENT_FORMAT, encode_uint(COSE_SIGN1)))
         szx, at = self._szx, 0
         if len(body) <= 16 << szx:

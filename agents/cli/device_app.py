@@ -105,3 +105,28 @@ def report(
 
     target = device_command.Target(identity, via, passphrase_file, timeout)
     device_command.report(target, as_json=as_json)
+
+
+@app.command("keys")
+def keys(
+    identity: IdentityFolder,
+    via: Via,
+    head_end: Annotated[
+        str | None,
+        typer.Option(
+            "--head-end", metavar="TITLE", help="Whose letters a meter follows from now on; first time."
+        ),
+    ] = None,
+    passphrase_file: PassphraseFile = None,
+    timeout: Timeout = 60.0,
+    as_json: Json = False,
+) -> None:
+    """Ask once for the head-end's letters, and agree on metering keys.
+
+    For meters. Nobody has to wait: letters stay at the authority until the other side asks (trillium headend
+    rollover). Ask now and then, as from a timer.
+    """
+    from agents.cli import device_command, keys_command  # noqa: PLC0415
+
+    target = device_command.Target(identity, via, passphrase_file, timeout)
+    keys_command.poll(target, head_end, as_json=as_json)

@@ -94,7 +94,7 @@ async def _obtain(target: Target, label: str | None, op: Operation, as_json: boo
     async with target.connected() as (device, transport):
         wanted = _label(device, label)
         act = device.enroll if op is Operation.SEN else device.rekey
-        with waiting(f"{device.identity.device} {wanted}") as say, _in_words(target, device):
+        with waiting(f"{device.identity.device} {wanted}") as say, in_words(target, device):
             certificate = await act(wanted, transport, progress=_progress(say))
     told = {"device": device.identity.device, "label": wanted, **_certificate_json(certificate)}
     if as_json:
@@ -140,7 +140,7 @@ def _label(device: Device, label: str | None) -> str:
 
 
 @contextmanager
-def _in_words(target: Target, device: Device) -> Generator[None, None, None]:
+def in_words(target: Target, device: Device) -> Generator[None, None, None]:
     """Turn what ends an exchange into a line for people."""
     try:
         yield
@@ -168,7 +168,7 @@ async def _send(target: Target, stream: str | None, message: bytes, count: int, 
     sizes: list[int] = []
     async with target.connected() as (device, transport):
         into = stream or STREAMS[device.identity.label]
-        with waiting(f"{device.identity.device} to {into}") as say, _in_words(target, device):
+        with waiting(f"{device.identity.device} to {into}") as say, in_words(target, device):
             for number in range(count):
                 say(f"message {number + 1} of {count}")
                 sizes.append(await device.send(into, message, transport))
@@ -187,7 +187,7 @@ def report(target: Target, *, as_json: bool) -> None:
 
 async def _report(target: Target, as_json: bool) -> None:
     async with target.connected() as (device, transport):
-        with waiting(f"{device.identity.device} reports") as say, _in_words(target, device):
+        with waiting(f"{device.identity.device} reports") as say, in_words(target, device):
             say("sending")
             said = await report_held(device, transport)
     if as_json:

@@ -3,7 +3,7 @@
 Opened from the inside out, so that whoever is asked first can answer, and closed the other way: first
 nothing new comes in, then what was taken is verified and published, then the store closes.
 
-    authority ─ broker ─ our client of it ─ verifier ─ CoAP ─ "ready"
+    authority ─ broker ─ our client of it ─ verifier and mailbox ─ CoAP ─ "ready"
 """
 
 import os
@@ -28,6 +28,7 @@ from agents.cli.failure import REFUSED, USAGE, Failure
 from agents.cli.ocsp_listener import listening
 from agents.cli.passphrase import passphrase_from
 from agents.cli.serve_counts import Counts, print_line
+from agents.metering.mailbox import PostOffice
 from agents.verifier import Verifier, open_verifier
 from broker import embedded
 from broker.address import BrokerAddress, Version
@@ -36,7 +37,9 @@ from broker.service import Service, serve_authority
 from constrained import server as coap_server
 from protocol import held
 from protocol.errors import ProblemKind, ServiceError, Unreachable
-from protocol.ports import InboundMessage
+from protocol.labels import Operation
+from protocol.metering import mail
+from protocol.ports import Inbound, InboundMessage, Reply
 from protocol.problem import Problem
 
 EMBEDDED: Final = "embedded"
@@ -131,11 +134,23 @@ async def _listen(
 
 
 class _Relay:
-    """Hands messages to the verifier while there is one, and its good ones to the broker."""
+    """Hands messages to the verifier and mail to the mailbox while there are any, good ones to the broker.
 
-    def __init__(self) -> None:
+    Args:
+        authority: Answers everything else.
+    """
+
+    def __init__(self, authority: AuthorityAgent) -> None:
         self.verifier: Verifier | None = None
+        self.office: PostOffice | None = None
         self.service: Service | None = None
+        self._authority = authority
+
+    async def answer(self, inbound: Inbound) -> Reply:
+        """Answer a request: `protocol.ports.Handler`."""
+        if inbound.op is not Operation.MAIL:
+            return await self._authority.handle(inbound)
+        return _NOT_YET if self.office is None else await self.office.handle(inbound)
 
     async def handle(self, inbound: InboundMessage) -> Problem | None:
         """Take a message: `protocol.ports.MessageHandler`."""
@@ -143,7 +158,7 @@ class _Relay:
 
     async def publish(self, stream: str, body: bytes) -> None:
         """Publish a verified message: `agents.verifier.Publish`."""
-        if self.service is not None:
+        if self.service is not None and stream != mail.STREAM:  # letters are for those two alone
             await self.service.publish(f"verified/{stream}", body)
 
     async def announce(self, name: str, body: bytes) -> bool:
@@ -157,9 +172,9 @@ class _Relay:
 
 
 async def _serve(options: Options, passphrase: bytes) -> None:
-    relay = _Relay()
     async with stoppable(until_eof=options.until_eof) as stopped, AsyncExitStack() as stack:
         authority = await stack.enter_async_context(open_authority(options.directory, passphrase))
+        relay = _Relay(authority)
         ready: list[str] = []
         broker: EmbeddedBroker | None = None
         address: BrokerAddress | None = None
@@ -173,15 +188,13 @@ async def _serve(options: Options, passphrase: bytes) -> None:
             ready += _broker_uris(broker)
         if address is not None:
             relay.service = await stack.enter_async_context(
-                serve_authority(
-                    authority.handle, broker=address, labels=authority.labels, messages=relay.handle
-                )
+                serve_authority(relay.answer, broker=address, labels=authority.labels, messages=relay.handle)
             )
             authority.add_listener(relay.announce)
         verifier = await stack.enter_async_context(_verifying(authority, relay))
         if options.coap is not None:
             endpoint = coap_server.serve(
-                authority.handle,
+                relay.answer,
                 authority.labels,
                 bind=options.coap,
                 messages=relay.handle,
@@ -213,11 +226,11 @@ async def _verifying(authority: AuthorityAgent, relay: _Relay) -> AsyncGenerator
             listeners={held.STREAM: lambda message: reports.take(message.client_id, message.body)},
         ) as verifier,
     ):
-        relay.verifier = verifier
+        relay.verifier, relay.office = verifier, PostOffice(verifier.verify)
         try:
             yield verifier
         finally:
-            relay.verifier = None
+            relay.verifier = relay.office = None
 
 
 @asynccontextmanager
