@@ -13,7 +13,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -38,6 +38,9 @@ KEPT_AFTER_EXPIRY: Final = DAY
 """Seconds for which an expired certificate stays listed (RFC 5280 §3.3: on one list beyond its end)."""
 PAUSE_PER_ENTRY: Final = 1e-4
 """Seconds between two lists for each certificate on them: ten for a list of a hundred thousand."""
+MAX_DELTA: Final = 2000
+"""Certificates on a delta, 18 kB in C509 form and 82 in DER; who missed more gets the full list. Anybody may
+ask for a delta to any list, and each is kept apart, while the full list is the same for everybody."""
 MAX_KEPT: Final = 64
 """Other forms of the current list that are kept: one for each number that devices come back with."""
 _SHARE: Final = 10
@@ -123,7 +126,8 @@ class Revocations:
             now: POSIX seconds.
             media: PKIX_CRL or C509_CRL.
             base: Number of the list that the peer has. It gets a delta to it, or the full list if that
-                number is not known, or no longer: then `base` of the result is None.
+                number is not known, or no longer, or if more than `MAX_DELTA` certificates ended since: then
+                `base` of the result is None.
         """
         with self._lock:
             current = self._current(now)
@@ -201,13 +205,14 @@ class Revocations:
         return made
 
     def _since(self, base: int) -> Sequence[tuple[bytes, _Entry]] | None:
-        """Return what ended after list number `base`, or None if nobody knows what was on that."""
+        """Return what ended after list number `base`; None if that is too much, or nobody knows."""
         with self._store.reading() as connection:
             shown = list_numbers.revision_of(connection, self._authority.key_id, base)
         if shown is None:
             return None
         newest_first = takewhile(lambda item: item[1].revision > shown, reversed(self._entries.items()))
-        return list(newest_first)[::-1]
+        found = list(islice(newest_first, MAX_DELTA + 1))
+        return found[::-1] if len(found) <= MAX_DELTA else None
 
     def _signed(
         self, media: Media, head: Head, entries: Iterable[tuple[bytes, _Entry]], revision: int
