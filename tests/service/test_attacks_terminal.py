@@ -1,6 +1,7 @@
 """What an attacker can have shown: names, topics and files full of control codes."""
 
 import datetime as dt
+import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from agents.cli import app, logs
+from agents.cli.output import print_json
 from agents.cli.printable import printable
 from protocol import cbor
 
@@ -81,6 +83,26 @@ def test_a_file_that_is_inspected_does_not_reach_the_terminal(
     assert is_harmless(told)
     assert "\\x1b[2J" in told
     assert "[red]" in told, "nor is it markup"
+
+
+@pytest.mark.parametrize("command", [["inspect", "--json"], ["lint", "--label", "ev-secc", "--json"]])
+def test_json_does_not_reach_it_and_says_the_same(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    (tmp_path / "file").write_bytes(certificate())
+    app.run([command[0], str(tmp_path / "file"), *command[1:]])
+    told = capsys.readouterr().out
+    assert is_harmless(told)
+    assert json.loads(told)
+
+
+def test_any_text_is_the_same_in_json_and_harmless(capsys: pytest.CaptureFixture[str]) -> None:
+    text = NASTY + "\x7f\u2028\ufeff\U000e0041 Zähler 東京 😀"
+    print_json({"name": text})
+    told = capsys.readouterr().out
+    assert is_harmless(told)
+    assert json.loads(told) == {"name": text}
+    assert "Zähler 東京 😀" in told, "what can be read is not escaped"
 
 
 def test_an_error_does_not_reach_it_either(capsys: pytest.CaptureFixture[str]) -> None:
