@@ -29,6 +29,7 @@ from protocol import c509
 from protocol.cose import Algorithm
 from protocol.errors import ProblemKind, RequestRejected
 from protocol.exchange.device import Enrollment
+from protocol.exchange.device_delivery import Delivery
 from protocol.exchange.device_effects import Credential, Discard
 from protocol.exchange.device_fetch import RevocationList
 from protocol.exchange.device_pace import Patience
@@ -36,6 +37,7 @@ from protocol.exchange.request import RevocationReason
 from protocol.labels import Operation
 from protocol.message import sign_message
 from protocol.ports import DeviceTransport, Media
+from protocol.profiles import profile_of, services_of
 
 __all__ = ["Device", "DeviceError", "open_device"]
 
@@ -154,6 +156,21 @@ class Device:
             return self._bearer.certificate(label)
 
         return await self._errands.as_owned(action, transport, progress)
+
+    async def obtain_contract(
+        self, transport: DeviceTransport, *, afresh: bool = False, progress: Progress | None = None
+    ) -> c509.Certificate:
+        """Get the certificate whose key the authority makes, or recover it; otherwise as `enroll`.
+
+        Renewal is `rekey`: signed by the contract itself, not by the car's provisioning key.
+
+        Raises:
+            DeviceError: Nothing of the kind is for this device.
+        """
+        for label in services_of(self.identity.label):
+            if profile_of(label).is_key_generated:
+                return await self.enroll(label, transport, afresh=afresh, progress=progress)
+        raise DeviceError(f"{self.identity.label} devices have no contracts")
 
     async def send(self, stream: str, body: bytes, transport: DeviceTransport) -> int:
         """Sign one message and deliver it.
@@ -327,7 +344,7 @@ class Device:
         """The label that is enrolled first, because the tier 1 certificate opens it."""
         return self._bearer.first_label
 
-    def prepare(self, label: str, op: Operation) -> Enrollment:
+    def prepare(self, label: str, op: Operation) -> Enrollment | Delivery:
         """Return the machine of `Bearer.prepare`; blocks as that does."""
         return self._bearer.prepare(label, op)
 

@@ -3,6 +3,7 @@
 Makes the machines that `agents.devices.agent` drives. Blocks on the disk and on key generation.
 """
 
+import secrets
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
@@ -13,17 +14,20 @@ from agents.devices.cabinet import Cabinet
 from agents.devices.identity import VOUCHER, Identity, IdentityError
 from agents.devices.keystore import KeyStore
 from agents.devices.record import TrustRecord
+from agents.keys import SoftwareSigner
 from protocol import c509
 from protocol.cose import Algorithm, PublicKey
+from protocol.end_entity import holder_of
 from protocol.errors import EnrollmentError
 from protocol.exchange.device import Enrollment, Order
 from protocol.exchange.device_check import CheckIn
+from protocol.exchange.device_delivery import Delivery, DeliveryOrder
 from protocol.exchange.device_effects import Credential
 from protocol.exchange.device_fetch import Fetch, RevocationList, fetch_revocations, fetch_template
 from protocol.exchange.device_pace import Patience
 from protocol.exchange.device_return import GiveBack
 from protocol.exchange.device_trust import Anchor, Trust
-from protocol.exchange.request import RevocationReason
+from protocol.exchange.request import NONCE_BYTES, RevocationReason
 from protocol.labels import Operation
 from protocol.path import BASIC_CONSTRAINTS, Authority
 from protocol.ports import Media
@@ -82,7 +86,7 @@ class Bearer:
                 return label
         raise DeviceError(f"{self._identity.label} opens no label")
 
-    def prepare(self, label: str, op: Operation) -> Enrollment:
+    def prepare(self, label: str, op: Operation) -> Enrollment | Delivery:
         """Return the machine that goes on with what is pending under `label`, or else begins `op`.
 
         Blocks on the disk and on key generation.
@@ -95,7 +99,9 @@ class Bearer:
         pending = self._store.pending(label)
         if pending is not None:
             op = pending.op
-        requester = self._signer(profile, op)
+        if profile.is_key_generated and (pending is None or pending.certificate is None):
+            return self._delivery(profile, op, None if pending is None else pending.request)
+        requester = self._requester(profile, op)
         confirmer = None if profile.confirmed_by == label else self._signer(profile, Operation.CONF)
         if pending is None:
             new_key = self._store.begin(label, op, profile.algorithms[0])
@@ -112,6 +118,40 @@ class Bearer:
             certificate=None if pending is None else pending.certificate,
         )
         return Enrollment(self._trust(clock), order, clock, self.patience)
+
+    def _delivery(self, profile: Profile, op: Operation, request: bytes | None) -> Delivery:
+        requester = self._requester(profile, op)
+        if not isinstance(requester.signer, SoftwareSigner):
+            raise DeviceError(f"the key that signs for {profile.label} cannot agree on keys")
+        if request is None:
+            self._store.begin_without_key(profile.label, op)
+        name = self._identity.device
+        if op is Operation.SREN and profile.is_granted_name:
+            name = holder_of(c509.decode_certificate(requester.certificate), profile)
+        try:
+            root = self._identity.vouching_root()
+        except IdentityError as error:
+            raise DeviceError(f"nobody can be believed who brings a key: {error}") from None
+        clock = self.clock()
+        order = DeliveryOrder(
+            profile=profile,
+            op=op,
+            requester=requester,
+            agreement=requester.signer,
+            name=name,
+            nonce=secrets.token_bytes(NONCE_BYTES),
+            root=root,
+            adopt=SoftwareSigner,
+            request=request,
+        )
+        return Delivery(self._trust(clock), order, clock, self.patience)
+
+    def _requester(self, profile: Profile, op: Operation) -> Credential:
+        """Return who signs for a new certificate: of a generated key the operation alone does not say it."""
+        if not profile.is_key_generated:
+            return self._signer(profile, op)
+        rekeyers = () if profile.rekeyed_by is None else (profile.rekeyed_by,)
+        return self._one_of(profile, profile.opened_by if op is Operation.SEN else rekeyers)
 
     def give_back(self, label: str, reason: RevocationReason) -> GiveBack:
         """Return the machine that gives the current certificate of `label` back; DeviceError without one."""
@@ -163,7 +203,9 @@ class Bearer:
         self._store.take_voucher(self._trust(self.clock()).read_voucher(voucher))
 
     def _signer(self, profile: Profile, op: Operation) -> Credential:
-        labels = profile.signers_of(op)
+        return self._one_of(profile, profile.signers_of(op))
+
+    def _one_of(self, profile: Profile, labels: tuple[str, ...]) -> Credential:
         for label in labels:
             credential = self._bootstrap if label == self._identity.label else self._store.current(label)
             if credential is not None:

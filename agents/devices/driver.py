@@ -22,8 +22,8 @@ Progress = Callable[[str, State], None]
 class Machine(Protocol):
     """`protocol.exchange.device.Enrollment`, or `device_return.GiveBack`."""
 
-    state: State
-
+    @property
+    def state(self) -> State: ...  # noqa: D102
     @property
     def deadline(self) -> float: ...  # noqa: D102
     def start(self, now: float) -> Effects: ...  # noqa: D102

@@ -42,6 +42,7 @@ from protocol.exchange.device_effects import (
     Drop,
     Effect,
     Install,
+    InstallKey,
     Learn,
     LearnRevocations,
     Promote,
@@ -132,9 +133,12 @@ class KeyStore:
     def begin(self, label: str, op: Operation, algorithm: Algorithm) -> Signer:
         """Return a new key, which `Save` will store together with its request."""
         key = generate(algorithm)
-        encryption = BestAvailableEncryption(self._passphrase) if self._passphrase else NoEncryption()
-        self._fresh[label] = (key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, encryption), op)
+        self._fresh[label] = self._sealed(key), op
         return SoftwareSigner(key)
+
+    def begin_without_key(self, label: str, op: Operation) -> None:
+        """Prepare for a `Save` of a request whose answer will bring the key (`InstallKey`)."""
+        self._fresh[label] = b"", op
 
     def apply(self, label: str, effect: Effect) -> None:
         """Do one effect of an exchange about `label`; when this returns, it survives power loss.
@@ -154,11 +158,13 @@ class KeyStore:
                 self.take_voucher(voucher, at)
             case Save(request):
                 self._write(label, replace(record, pending=self._pending(label, request)))
-            case Install(certificate):
+            case Install(certificate) | InstallKey(certificate):
                 if record.pending is None:
                     raise LocalProtocolError("a certificate came before its request was stored")
                 floor = max(record.floor, c509.decode_certificate(certificate).not_before)
                 pending = replace(record.pending, certificate=certificate)
+                if isinstance(effect, InstallKey):
+                    pending = replace(pending, key=self._sealed(effect.key))
                 self._write(label, replace(record, floor=floor, pending=pending))
             case Promote():
                 if record.pending is None or record.pending.certificate is None:
@@ -245,6 +251,10 @@ class KeyStore:
     def _remove(self, label: str) -> None:
         self._path(label).unlink(missing_ok=True)
         del self._records[label]
+
+    def _sealed(self, key: PrivateKey) -> bytes:
+        encryption = BestAvailableEncryption(self._passphrase) if self._passphrase else NoEncryption()
+        return key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, encryption)
 
     def _pending(self, label: str, request: bytes) -> Pending:
         if label in self._fresh:

@@ -6,7 +6,8 @@
         current          [private key, certificate, epoch, counters reserved]
         pending          [private key, op, epoch, request, certificate/null]
 
-Private keys are DER PKCS#8, encrypted if there is a passphrase.
+Private keys are DER PKCS#8, encrypted if there is a passphrase. One that comes with its certificate is empty
+until that is there; `op` is what is meant by the request, `sen` or `sren`, also where it travels as `skg`.
 """
 
 from dataclasses import dataclass

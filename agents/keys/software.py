@@ -28,7 +28,7 @@ def generate(algorithm: Algorithm = Algorithm.ES256) -> PrivateKey:
 
 
 class SoftwareSigner:
-    """Implements `protocol.signing.Signer` over a key in memory.
+    """Implements `protocol.signing.Signer`, and `protocol.ev.Agreement`, over a key in memory.
 
     Args:
         key: The private key; it never leaves this object.
@@ -54,6 +54,17 @@ class SoftwareSigner:
 
     def __repr__(self) -> str:
         return f"<SoftwareSigner {self.algorithm.name} {self.public_key[:4].hex()}…>"
+
+    def exchange(self, algorithm: ec.ECDH, peer_public_key: ec.EllipticCurvePublicKey) -> bytes:
+        """Return the x-coordinate of the point shared with `peer_public_key`: `protocol.ev.Agreement`.
+
+        Raises:
+            ValueError: The two keys are not of one curve.
+        """
+        if not isinstance(self._key, ec.EllipticCurvePrivateKey):
+            msg = "an Ed25519 key agrees on nothing"
+            raise ValueError(msg)  # noqa: TRY004 (as a key of another curve)
+        return self._key.exchange(algorithm, peer_public_key)
 
     def sign(self, data: bytes) -> bytes:
         """Return r ‖ s over `data`."""

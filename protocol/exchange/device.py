@@ -80,6 +80,8 @@ class Order:
     """The request, if one was stored before."""
     certificate: bytes | None = None
     """The certificate, if it was verified and stored before."""
+    unusable: CertificateUnusable | None = None
+    """What is wrong with that certificate, if the authority is only to be told so."""
 
 
 class Enrollment:
@@ -101,7 +103,7 @@ class Enrollment:
         self._pace = Pace(self._patience, 0.0)
         self._ask: Ask | None = None
         self._certificate = order.certificate
-        self._unusable: CertificateUnusable | None = None
+        self._unusable = order.unusable
         self.state = State.IDLE
         """Where the exchange is."""
 
@@ -122,7 +124,8 @@ class Enrollment:
         self._started = now
         self._pace = Pace(self._patience, now)
         if self._certificate is not None:
-            return self._confirm(self._certificate, INSTALLED, now)
+            status = INSTALLED if self._unusable is None else self._unusable.reason
+            return self._confirm(self._certificate, status, now)
         self.state = State.ENROLLING
         order = self._order
         saved = order.request

@@ -90,6 +90,11 @@ class Ask:
         self.waiting = Waiting.CHAIN
         """What is waited for, or will be sent for after the pause."""
 
+    @property
+    def request(self) -> bytes | None:
+        """The request as it was sent last; None before it was."""
+        return self._request
+
     def start(self, now: float) -> Effects:
         """Return the first thing to send."""
         if not self._trust.may_issue(self._door.label):

@@ -4,7 +4,9 @@ Effects are done in the order in which they come, each finished before the next:
 `Install` name is on disk before the `Send` behind them leaves the device.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from protocol.errors import EnrollmentError
 from protocol.ports import Outbound
@@ -74,6 +76,14 @@ class Install:
 
 
 @dataclass(frozen=True, slots=True)
+class InstallKey:
+    """Store a certificate together with the key that came with it: verified, but pending as in `Install`."""
+
+    certificate: bytes
+    key: ec.EllipticCurvePrivateKey = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Promote:
     """Make the pending certificate the current one; only now may the old key go."""
 
@@ -108,6 +118,17 @@ class Fail:
 
 
 Effect = (
-    Learn | LearnRevocations | TakeVoucher | Save | Install | Promote | Discard | Drop | Send | Done | Fail
+    Learn
+    | LearnRevocations
+    | TakeVoucher
+    | Save
+    | Install
+    | InstallKey
+    | Promote
+    | Discard
+    | Drop
+    | Send
+    | Done
+    | Fail
 )
 Effects = tuple[Effect, ...]
