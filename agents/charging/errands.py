@@ -3,6 +3,9 @@
     ask ──> OPEN ──answered──> ANSWERED ──take, or nobody came──> gone
               └──the car asks something else, or does not come back──> gone
 
+What everybody may ask (`crts`, `att`, `crl`) is read block by block, each block a question of its own; so such
+an answer stays a little while after it was handed over.
+
 An errand is one question of a car, its very bytes. It outlives the car's patience: the car is told `pending`
 when its time is up, and finds the answer at its next try. Doing an errand twice is harmless, because the
 authority answers equal bytes with the equal answer; so whatever is dropped here costs a car a repeat and
@@ -41,6 +44,9 @@ class Bounds:
     """Seconds after which a car is told `pending`; what is left is for the cable."""
     come_back: float = 2.0
     """Seconds that a car is told to wait where nobody knows better."""
+    fresh: float = 5.0
+    """Seconds that an answer to a question without a body is handed out to whoever asks, from its first block
+    on. Longer ones are kept for their later blocks by the endpoint itself (`constrained.blocks.LONG`)."""
     interest: float = 60.0
     """Seconds that an errand goes on, and an answer is kept, after its car has last asked for it."""
 
@@ -48,7 +54,17 @@ class Bounds:
 class Errand:
     """One question on its way. Made by `Errands.ask`."""
 
-    __slots__ = ("again_at", "answered_at", "asked_at", "cars", "is_gone", "on_change", "question", "reply")
+    __slots__ = (
+        "again_at",
+        "answered_at",
+        "asked_at",
+        "cars",
+        "handed_at",
+        "is_gone",
+        "on_change",
+        "question",
+        "reply",
+    )
 
     def __init__(self, question: Outbound, now: float) -> None:
         self.question = question
@@ -59,6 +75,8 @@ class Errand:
         """When the back end is asked next, if it said so."""
         self.reply: Reply | None = None
         self.answered_at = now
+        self.handed_at: float | None = None
+        """When it was first handed over."""
         self.is_gone = False
         self.on_change: Callable[[], None] = lambda: None
         """Called when it is answered or dropped; set by whoever does the errand."""
@@ -158,7 +176,8 @@ class Errands:
     def left(self, errand: Errand, car: str, now: float) -> Reply:
         """Return what a car is told that has waited for `errand`, once its answer or the deadline is there.
 
-        An answer that was handed over is forgotten: should it be lost on the cable, the car asks again.
+        An answer that was handed over is forgotten: should it be lost on the cable, the car asks again. What
+        comes in blocks stays for a while.
         """
         if car in errand.cars:
             errand.cars[car] -= 1
@@ -166,7 +185,10 @@ class Errands:
             self.counts.pending += 1
             wait = self.bounds.come_back if errand.again_at is None else errand.again_at - now
             return Pending(float(max(1, math.ceil(wait))))
-        if not errand.is_awaited:
+        if errand.handed_at is None:
+            errand.handed_at = now
+        is_shared = isinstance(errand.reply, Content) and not errand.question.op.has_body
+        if not errand.is_awaited and not is_shared:
             self._forget(errand)
         self.counts.answered += 1
         return errand.reply
@@ -230,8 +252,12 @@ class Errands:
 
     def _expire(self, now: float) -> None:
         for errand in list(self._errands.values()):
-            since = errand.asked_at if errand.reply is None else max(errand.asked_at, errand.answered_at)
-            if not errand.is_awaited and now - since > self.bounds.interest:
+            if errand.is_awaited:
+                continue
+            if errand.handed_at is not None:
+                if now - errand.handed_at > self.bounds.fresh:
+                    self._forget(errand)
+            elif now - max(errand.asked_at, errand.answered_at) > self.bounds.interest:
                 self._drop(errand)
 
     def _drop(self, errand: Errand) -> None:

@@ -215,7 +215,7 @@ async def is_taken(car: Device, way: CoapDevice, address: str) -> bool:
 
 async def test_a_list_older_than_one_seen_before_counts_for_nothing(template: Path, tmp_path: Path) -> None:
     async with open_street(template, tmp_path) as street:
-        honest = await street.station()
+        honest = await street.station(bounds=Bounds(fresh=0.1))
         way = await street.way(honest.uri)
         old = await way.exchange(Outbound("ev-secc", Operation.CRL, accept=Media.C509_CRL))
 
@@ -277,20 +277,22 @@ async def test_a_slow_back_end_is_asked_once_and_the_car_finds_the_answer_when_i
     template: Path, tmp_path: Path
 ) -> None:
     async with open_street(template, tmp_path) as street:
-        standing = await street.station(bounds=Bounds(answer_within=0.2, come_back=1.0))
+        bounds = Bounds(answer_within=0.2, come_back=1.0)
+        standing = await street.station("ev20-station", bounds=bounds)
         way = await street.way(standing.uri)
         street.wire.delay = 0.8
         before = len(street.wire.heard)
-        question = Outbound("ev-contract", Operation.CRTS)
+        question = Outbound("ev20-contract", Operation.CRTS)
         started = anyio.current_time()
         assert await way.exchange(question) == Pending(1.0)
         assert anyio.current_time() - started < 0.7
         await until(lambda: standing.station.kept)
         reply = await way.exchange(question)
         assert isinstance(reply, Content)
-        assert len(street.wire.heard) == before + 1
+        assert len(reply.body) > 1024, "two blocks, which are two questions"
+        assert len(street.wire.heard) == before + 2, "the station, for its own two blocks"
         counts = standing.station.counts
-        assert (counts.pending, counts.answered) == (1, 1)
+        assert (counts.pending, counts.answered) == (1, 2)
 
 
 async def test_a_car_that_finds_no_room_is_told_at_once(template: Path, tmp_path: Path) -> None:

@@ -37,6 +37,21 @@ def test_an_answer_in_time_is_handed_over_once() -> None:
     assert asked(errands, "car", b"1", 2.0) is not errand
 
 
+def test_what_is_read_block_by_block_stays_for_its_other_blocks() -> None:
+    errands = Errands(Bounds(fresh=5.0))
+    chain = Content(b"chain", Media.COSE_C509)
+    question = Outbound("ev-contract", Operation.CRTS)
+    errand = errands.ask("car", question, 0.0)
+    assert isinstance(errand, Errand)
+    errands.left(errand, "car", 4.25)
+    errands.answered(errand, chain, 20.0)
+    for now in (30.0, 31.0, 35.0):
+        again = errands.ask("car", question, now)
+        assert again is errand
+        assert errands.left(errand, "car", now) is chain
+    assert errands.ask("car", question, 35.1) is not errand, "from its first block on"
+
+
 def test_who_waits_too_long_is_told_when_to_come_and_finds_the_answer_then() -> None:
     errands = Errands()
     errand = asked(errands, "car", b"1", 0.0)
