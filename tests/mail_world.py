@@ -85,6 +85,12 @@ class Estate:
     def lose_all_letters(self) -> None:
         self.office = PostOffice(self.verifier.verify, Mailbox())
 
+    async def enroll(self, folders: Sequence[Path]) -> None:
+        """Get devices their certificates, and close them again."""
+        for folder in folders:
+            async with open_device(folder, DEVICE_PASSPHRASE, wall=self.clock, patience=QUICK) as device:
+                await enroll(device, self.port())
+
     async def device(self, folder: Path) -> Device:
         """Open a device for as long as the estate is open, and enroll what it needs."""
         device = await self.stack.enter_async_context(
@@ -113,13 +119,15 @@ async def enroll(device: Device, port: Port) -> None:
             await device.enroll(label, port)
 
 
-def make_estate(folder: Path, domain: Domain = Domain.METERING, meters: int = 3, head_ends: int = 2) -> Path:
+def make_estate(
+    folder: Path, domain: Domain = Domain.METERING, meters: int = 3, head_ends: int = 2, now: int = NOW
+) -> Path:
     """Make an authority and its devices in `folder`."""
     directory = folder / "authority"
-    initialise(directory, passphrase=PASSPHRASE, now=NOW, roots=folder / "roots", domains=(domain,))
+    initialise(directory, passphrase=PASSPHRASE, now=now, roots=folder / "roots", domains=(domain,))
     shutil.rmtree(folder / "roots")
     mark = "2" if domain is Domain.METERING2 else ""
-    with MakerIssuer(directory, domain, PASSPHRASE, clock=lambda: NOW) as maker:
+    with MakerIssuer(directory, domain, PASSPHRASE, clock=lambda: now) as maker:
         for label, count, start in (
             (f"meter{mark}-boot", meters, 1),
             (f"client{mark}-boot", head_ends, CLIENTS_START),
@@ -130,10 +138,10 @@ def make_estate(folder: Path, domain: Domain = Domain.METERING, meters: int = 3,
 
 
 @asynccontextmanager
-async def open_estate(template: Path, folder: Path) -> AsyncIterator[Estate]:
+async def open_estate(template: Path, folder: Path, now: int = NOW) -> AsyncIterator[Estate]:
     """Open a copy of an estate."""
     shutil.copytree(template, folder, dirs_exist_ok=True)
-    clock = Clock()
+    clock = Clock(now)
     async with AsyncExitStack() as stack:
         agent = await stack.enter_async_context(open_authority(folder / "authority", PASSPHRASE, clock=clock))
         verifier = await stack.enter_async_context(open_verifier(agent.signers, clock=clock))

@@ -30,6 +30,8 @@ TransportFactory = Callable[[Identity], AbstractAsyncContextManager[DeviceTransp
 """Opens a transport for one device; raises Unreachable where that fails."""
 MAX_FAILURES_TOLD: Final = 100
 """Failures are counted all, and told up to this many: a fleet that fails does so for one reason."""
+Errand = Callable[[Device, DeviceTransport], Awaitable[object]]
+"""What devices have to do besides, as `agents.metering.meter.errand`; done again if it was cut short."""
 _CERTIFYING: Final = frozenset({Operation.SEN, Operation.SREN})
 
 _PATIENCE: Final = Patience(answer=4.0, pause=1.0, longest_pause=20.0, give_up=120.0)
@@ -45,6 +47,8 @@ class FleetPlan:
     """How often it then replaces every key."""
     upkeep: bool = False
     """Then renew what is due by its own calendar, and report what is held."""
+    errand: Errand | None = None
+    """Then do this."""
     messages: int = 3
     """How many readings it then sends."""
     at_once: int = 32
@@ -69,6 +73,8 @@ class FleetReport:
     """Certificates whose moment had come."""
     reports_sent: int = 0
     """Reports of what a device holds that the other side took."""
+    errands: int = 0
+    """Devices that did what they had to do besides."""
     messages_sent: int = 0
     """Messages that the other side took."""
     refused: int = 0
@@ -190,6 +196,9 @@ def _script(device: Device, visit: _Visit) -> Iterator[_Step]:
     report.rekeyed += bool(plan.rekeys)
     if plan.upkeep:
         yield partial(_keep_up, Upkeep(device), report)
+    if plan.errand is not None:
+        yield partial(plan.errand, device)
+        report.errands += 1
     for index in range(plan.messages):
         yield partial(actor.report, device, index)
         report.messages_sent += 1

@@ -10,7 +10,7 @@ whatever is lost and wherever the power fails, the same letter comes again and g
 """
 
 import logging
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
@@ -230,6 +230,15 @@ class MeterKeys:
     def _write(self, record: MeterRecord) -> None:
         self._cabinet.write(_FILE, record.encode())
         self._record = record
+
+
+def errand(head_end: SystemTitle) -> Callable[[Device, DeviceTransport], Awaitable[Poll]]:
+    """Return one poll as what the meters of a fleet do besides (`agents.devices.fleet.FleetPlan`)."""
+
+    async def poll(device: Device, transport: DeviceTransport) -> Poll:
+        return await (await MeterKeys.open(device, head_end)).poll(transport)
+
+    return poll
 
 
 def _digest(mailbox: bytes, own_letter: bytes) -> bytes:

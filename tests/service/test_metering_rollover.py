@@ -1,5 +1,8 @@
 """A head-end and its meters agree on keys through a real authority, over a network that loses messages."""
 
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +12,10 @@ from cryptography.exceptions import InvalidTag
 from agents.authority import revoke
 from agents.devices.agent import DeviceError
 from agents.devices.cabinet import CabinetError
-from agents.metering.meter import MeterKeys
+from agents.devices.fleet import FleetPlan, run_fleet
+from agents.devices.identity import Identity
+from agents.devices.meter import FULL_METER
+from agents.metering.meter import MeterKeys, errand
 from agents.metering.rollover import HeadEndKeys, Order, Outcome
 from protocol.errors import ProblemKind, RequestRejected
 from protocol.exchange.request import RevocationReason
@@ -18,7 +24,10 @@ from protocol.metering.agreement import Scheme
 from protocol.metering.keys import KeyKind, KeySet
 from protocol.metering.rollover import Offered, Settled, Switching
 from tests.mail_world import (
+    DEVICE_PASSPHRASE,
+    QUICK,
     Estate,
+    Port,
     make_estate,
     open_estate,
     roll_while_polling,
@@ -254,3 +263,27 @@ async def test_keys_are_encrypted_on_disk_and_a_damaged_file_is_named(template: 
             file.write_bytes(file.read_bytes()[:-1] + b"\0")
             with pytest.raises(CabinetError, match=file.name):
                 await type(keys).open(keys._device)
+
+
+async def test_a_fleet_of_meters_asks_for_its_letters_on_the_way(tmp_path: Path) -> None:
+    now = int(time.time())  # a fleet goes by the real time
+    template = make_estate(tmp_path / "template", meters=2, head_ends=1, now=now)
+    async with open_estate(template, tmp_path / "estate", now) as estate:
+        head_end, port = await estate.head_end(), estate.port()
+        folders = estate.folders("meter-boot")
+        plan = FleetPlan(
+            rekeys=0,
+            messages=0,
+            errand=errand(estate.title(estate.folders("client-boot")[0])),
+            patience=QUICK,
+        )
+
+        @asynccontextmanager
+        async def connect(_: Identity) -> AsyncIterator[Port]:
+            yield port
+
+        for generation in (0, 0, 1):
+            report = await run_fleet(folders, FULL_METER, connect, plan, passphrase=DEVICE_PASSPHRASE)
+            assert (report.failed, report.errands) == (0, len(folders))
+            outcome = await head_end.rollover(Order(give_up=0), port)
+            assert len(outcome.done) == generation * len(folders)
