@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from agents.cli import authority_app, device_app, failure, headend_app, outlook_app, reach_app, upkeep_app
+from agents.cli import authority_app, device_app, failure, headend_app, outlook_app, owner_app, reach_app, upkeep_app
 from agents.cli.options import Json, help_without_command
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ authority_app.register(app)
 upkeep_app.register(app)
 reach_app.register(app)
 outlook_app.register(app)
+owner_app.register(app)
 app.add_typer(device_app.app, name="device")
 app.add_typer(headend_app.app, name="headend")
 

@@ -1,5 +1,6 @@
 """`trillium device …`: what a person types to act as one device."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -69,6 +70,41 @@ def send(
 
     target = device_command.Target(identity, via, passphrase_file, timeout)
     device_command.send(target, stream, message.encode(), count, as_json=as_json)
+
+
+@app.command("check-in")
+def check_in(
+    identity: IdentityFolder,
+    via: Via,
+    passphrase_file: PassphraseFile = None,
+    timeout: Timeout = 60.0,
+    as_json: Json = False,
+) -> None:
+    """Ask whether the authority still knows the device.
+
+    If it belongs to somebody else by now, it is told so, goes there and enrolls.
+    """
+    from agents.cli import belonging_command, device_command  # noqa: PLC0415
+
+    target = device_command.Target(identity, via, passphrase_file, timeout)
+    belonging_command.check_in(target, as_json=as_json)
+
+
+@app.command("voucher")
+def voucher(
+    identity: IdentityFolder,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="As trillium voucher wrote it.")],
+    passphrase_file: PassphraseFile = None,
+    as_json: Json = False,
+) -> None:
+    """Bring the device the voucher of its new owner by hand.
+
+    What it was given before is forgotten, keys and all; it enrolls for its new owner then.
+    """
+    from agents.cli import belonging_command, device_command  # noqa: PLC0415
+
+    target = device_command.Target(identity, "", passphrase_file, 60.0)
+    belonging_command.take_voucher(target, file, as_json=as_json)
 
 
 @app.command("status")

@@ -1,18 +1,19 @@
 """`trillium device`: one device enrolls, rekeys, sends or tells what it holds, over any transport."""
 
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import anyio
 
-from agents.cli.failure import USAGE, Failure
+from agents.cli.failure import USAGE, Failure, say
 from agents.cli.output import console, facts, print_json, table, waiting
 from agents.cli.passphrase import passphrase_from
 from agents.cli.transports import connect
 from agents.devices.agent import Device, DeviceError
+from agents.devices.errands import MAX_OWNERS
 from agents.devices.gateway import GATEWAY
 from agents.devices.holding import report_held
 from agents.devices.identity import BOOTSTRAP_KEY, Identity, IdentityError
@@ -21,7 +22,7 @@ from agents.devices.meter import METER
 from agents.devices.status import LabelStatus
 from agents.inspect.words import day, moment
 from protocol import c509
-from protocol.errors import ExchangeTimeout, ProblemKind, RequestRejected, Unreachable
+from protocol.errors import ExchangeTimeout, OwnerChanged, ProblemKind, RequestRejected, Unreachable
 from protocol.exchange.device import State
 from protocol.exchange.device_pace import Patience
 from protocol.labels import Operation
@@ -30,6 +31,7 @@ from protocol.ports import Content, DeviceTransport, Outbound
 from protocol.problem import Problem
 from protocol.profiles import PROFILES, profile_of, services_of
 
+T = TypeVar("T")
 STREAMS: Final = {actor.bootstrap: actor.stream for actor in (METER, GATEWAY)}
 """Where a device's messages go unless another stream is named, by its tier 1 label."""
 
@@ -61,10 +63,29 @@ class Target:
 
     @asynccontextmanager
     async def connected(self) -> AsyncGenerator[tuple[Device, DeviceTransport], None]:
-        """Open the device and connect it."""
+        """Open the device and connect it to its authority: where the owner before said, or at `via`."""
         with self.open() as (device, passphrase):
-            async with connect(self.via, device.identity, passphrase) as transport:
+            async with connect(self._way(device), device.identity, passphrase) as transport:
                 yield device, transport
+
+    def _way(self, device: Device) -> str:
+        at = device.status().at
+        if at is None or at == self.via:
+            return self.via
+        say(f"{device.identity.device}: its owner's authority is at {at}; going there")
+        return at
+
+    async def at_home(self, act: Callable[[Device, DeviceTransport], Awaitable[T]]) -> T:
+        """Open the device and let it act at its authority; if its owner changes, at the next one."""
+        with self.open() as (device, passphrase):
+            for _ in range(MAX_OWNERS):
+                async with connect(self._way(device), device.identity, passphrase) as transport:
+                    try:
+                        return await act(device, transport)
+                    except OwnerChanged as change:
+                        if change.at is None:
+                            raise
+        raise Failure(f"{self.folder.name}: {MAX_OWNERS} owners, one after the other")
 
     def _passphrase(self, identity: Identity) -> bytes | None:
         try:
@@ -91,18 +112,20 @@ def rekey(target: Target, label: str | None, *, as_json: bool) -> None:
 
 
 async def _obtain(target: Target, label: str | None, op: Operation, as_json: bool) -> None:
-    async with target.connected() as (device, transport):
-        wanted = _label(device, label)
-        act = device.enroll if op is Operation.SEN else device.rekey
-        with waiting(f"{device.identity.device} {wanted}") as say, in_words(target, device):
-            certificate = await act(wanted, transport, progress=_progress(say))
-    told = {"device": device.identity.device, "label": wanted, **_certificate_json(certificate)}
+    async def act(device: Device, transport: DeviceTransport) -> tuple[str, str, c509.Certificate]:
+        name, wanted = device.identity.device, _label(device, label)
+        obtain = device.enroll if op is Operation.SEN else device.rekey
+        with waiting(f"{name} {wanted}") as tell, in_words(target, device):
+            return name, wanted, await obtain(wanted, transport, progress=_progress(tell))
+
+    name, wanted, certificate = await target.at_home(act)
+    told = {"device": name, "label": wanted, **_certificate_json(certificate)}
     if as_json:
         print_json(told)
         return
     verb = "enrolled" if op is Operation.SEN else "rekeyed"
     console().print(
-        f"{verb} {wanted} for {device.identity.device}: serial {told['serial']}, "
+        f"{verb} {wanted} for {name}: serial {told['serial']}, "
         f"{'no expiry' if certificate.not_after is None else 'until ' + moment(certificate.not_after)}"
     )
 
@@ -166,18 +189,22 @@ def send(target: Target, stream: str | None, message: bytes, count: int, *, as_j
 
 async def _send(target: Target, stream: str | None, message: bytes, count: int, as_json: bool) -> None:
     sizes: list[int] = []
-    async with target.connected() as (device, transport):
-        into = stream or STREAMS[device.identity.label]
-        with waiting(f"{device.identity.device} to {into}") as say, in_words(target, device):
-            for number in range(count):
-                say(f"message {number + 1} of {count}")
+
+    async def act(device: Device, transport: DeviceTransport) -> tuple[str, str]:
+        name, into = device.identity.device, stream or STREAMS[device.identity.label]
+        with waiting(f"{name} to {into}") as tell, in_words(target, device):
+            while len(sizes) < count:
+                tell(f"message {len(sizes) + 1} of {count}")
                 sizes.append(await device.send(into, message, transport))
-    told = {"device": device.identity.device, "stream": into, "sent": count, "bytes": sum(sizes)}
+        return name, into
+
+    name, into = await target.at_home(act)
+    told = {"device": name, "stream": into, "sent": count, "bytes": sum(sizes)}
     if as_json:
         print_json(told)
         return
     taken = "taken for verification" if target.via.startswith("coap") else "taken by the broker"
-    console().print(f"{device.identity.device}: {count} to {into}, {sum(sizes)} bytes, {taken}")
+    console().print(f"{name}: {count} to {into}, {sum(sizes)} bytes, {taken}")
 
 
 def report(target: Target, *, as_json: bool) -> None:
@@ -223,6 +250,7 @@ def status(target: Target, *, as_json: bool) -> None:
             "client_id": held.client_id,
             "authority": held.authority.hex(),
             "epoch": held.epoch,
+            "at": held.at,
             "labels": [_label_json(one) for one in held.labels],
         }
         print_json(told if answers is None else told | {"answers": answers == "yes"})
@@ -232,6 +260,8 @@ def status(target: Target, *, as_json: bool) -> None:
         ("identity", f"{held.label}, client-id {held.client_id}"),
         ("owner", f"authority {held.authority.hex()[:16]}…, epoch {held.epoch}"),
     ]
+    if held.at is not None:
+        rows.append(("owner at", held.at))
     if answers is not None:
         rows.append(("answers", answers))
     out = console()

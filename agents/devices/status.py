@@ -66,6 +66,8 @@ class DeviceStatus:
     crl_number: int
     """Of the newest revocation list that was verified; 0 for none."""
     labels: tuple[LabelStatus, ...]
+    at: str | None = None
+    """Where the owner's authority is, a URI, if the owner before said so; None: as configured."""
 
     @property
     def knows_chain(self) -> bool:
@@ -87,6 +89,7 @@ def status_of(identity: Identity, store: KeyStore, clock: Clock) -> DeviceStatus
         tuple(c509.thumbprint(certificate.encoded) for certificate in chain),
         trust.crl_number,
         tuple(_label_status(identity.device, label, store, clock) for label in store.labels()),
+        trust.at,
     )
 
 
