@@ -334,20 +334,21 @@ class _Works:
 
     def _write_manifest(self) -> None:
         maker, batch = self._maker, self.batch
-        entries = [record.entry for record in self._records()]
         signed = write_manifest(
             maker.voucher_signer,
             maker.voucher_key,
             batch.label,
             maker.authority.key_id,
             maker.owner,
-            entries,
+            (record.entry for record in self._records()),
         )
-        people = {
-            "label": batch.label,
-            "maker": batch.maker,
-            "owner": maker.owner.hex(),
-            "devices": [
+        write_atomically(self._out / MANIFEST_JSON, self._for_people(), mode=0o644)
+        write_atomically(self._out / MANIFEST, signed, mode=0o644)
+
+    def _for_people(self) -> bytes:
+        head = {"label": self.batch.label, "maker": self.batch.maker, "owner": self._maker.owner.hex()}
+        lines = [
+            json.dumps(
                 {
                     "device": entry.device,
                     "client_id": entry.client_id,
@@ -356,8 +357,8 @@ class _Works:
                     "serial": entry.serial,
                     "client": entry.client,
                 }
-                for entry in entries
-            ],
-        }
-        write_atomically(self._out / MANIFEST_JSON, json.dumps(people, indent=1).encode(), mode=0o644)
-        write_atomically(self._out / MANIFEST, signed, mode=0o644)
+            )
+            for entry in (record.entry for record in self._records())
+        ]
+        devices = ",\n  ".join(lines)
+        return f'{json.dumps(head)[:-1]}, "devices": [\n  {devices}\n]}}\n'.encode()
