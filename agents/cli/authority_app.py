@@ -135,6 +135,14 @@ def serve(  # noqa: PLR0913, PLR0917 (a command has as many options)
         bool, typer.Option("--expose", help="Let the embedded broker listen beyond loopback.")
     ] = False,
     passphrase_file: PassphraseFile = None,
+    cps: Annotated[
+        Path | None,
+        typer.Option("--cps", metavar="FOLDER", help="Identity of the ev-service that signs contracts."),
+    ] = None,
+    cps20: Annotated[
+        Path | None,
+        typer.Option("--cps20", metavar="FOLDER", help="The same for ISO 15118-20: an ev20-service."),
+    ] = None,
     engine: Annotated[
         str, typer.Option("--coap-engine", metavar="aiocoap|lean", help="What speaks CoAP.")
     ] = "aiocoap",
@@ -170,6 +178,8 @@ def serve(  # noqa: PLR0913, PLR0917 (a command has as many options)
             tls_names=tuple(tls_name or ()),
             expose=expose,
             passphrase_file=passphrase_file,
+            cps=cps,
+            cps20=cps20,
             engine="lean" if engine == "lean" else "aiocoap",
             stats=stats,
             until_eof=until_eof,

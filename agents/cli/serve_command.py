@@ -28,6 +28,7 @@ from agents.cli.failure import REFUSED, USAGE, Failure
 from agents.cli.ocsp_listener import listening
 from agents.cli.passphrase import passphrase_from
 from agents.cli.serve_counts import Counts, print_line
+from agents.cli.vouching import open_services
 from agents.metering.mailbox import PostOffice
 from agents.verifier import Verifier, open_verifier
 from broker import embedded
@@ -63,6 +64,10 @@ class Options:
     tls_names: tuple[str, ...]
     expose: bool
     passphrase_file: Path | None
+    cps: Path | None
+    """Identity folder of the service that signs contract packages of ISO 15118-2."""
+    cps20: Path | None
+    """Of ISO 15118-20."""
     engine: coap_server.Engine
     stats: float
     """Seconds between two lines of counts; 0 for none."""
@@ -173,7 +178,12 @@ class _Relay:
 
 async def _serve(options: Options, passphrase: bytes) -> None:
     async with stoppable(until_eof=options.until_eof) as stopped, AsyncExitStack() as stack:
-        authority = await stack.enter_async_context(open_authority(options.directory, passphrase))
+        services = await anyio.to_thread.run_sync(open_services, options.cps, options.cps20, passphrase)
+        authority = await stack.enter_async_context(
+            open_authority(options.directory, passphrase, services=services)
+        )
+        for service in services.values():
+            await anyio.to_thread.run_sync(service, int(time.time()))  # says what to do where it cannot sign
         relay = _Relay(authority)
         ready: list[str] = []
         broker: EmbeddedBroker | None = None

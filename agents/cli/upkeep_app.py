@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from agents.cli import contract_app
 from agents.cli.addresses import parse_address
 from agents.cli.options import Directory, Json, PassphraseFile, help_without_command
 
@@ -14,6 +15,7 @@ def register(app: typer.Typer) -> None:
     app.command()(devices)
     app.command()(show)
     app.command()(revoke)
+    contract_app.register(app)
     app.add_typer(_audit, name="audit")
     app.add_typer(_broker, name="broker")
 

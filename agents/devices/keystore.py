@@ -58,7 +58,7 @@ from protocol.voucher import Voucher
 COUNTER_BLOCK: Final = 256
 """Counters reserved with one write: a meter that reports every quarter of an hour writes every 64 hours,
 and 2^63 counters outlast any number of crashes."""
-_TRUST: Final = "trust"
+TRUST: Final = "trust"
 _LOCK: Final = "lock"
 
 
@@ -280,7 +280,7 @@ class KeyStore:
         self._records[label] = record
 
     def _write_trust(self, record: TrustRecord) -> None:
-        write_atomically(self._folder / _TRUST, record.encode())
+        write_atomically(self._folder / TRUST, record.encode())
         self._trust = record
 
     def _read(self, label: str) -> LabelRecord:
@@ -291,7 +291,7 @@ class KeyStore:
             raise StoreError(f"{path} is damaged") from None
 
     def _read_trust(self) -> TrustRecord | None:
-        path = self._folder / _TRUST
+        path = self._folder / TRUST
         try:
             return TrustRecord.decode(path.read_bytes())
         except FileNotFoundError:
