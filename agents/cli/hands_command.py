@@ -3,7 +3,9 @@
 Orders come as JSON lines on standard input, each gets one JSON line on standard output, in order:
 
     {"do": "enroll"|"rekey"|"send"|"give-back", "identity": FOLDER, "via": URI, "label": LABEL}
-    {"ok": {…}}  or  {"refused": KIND, "detail": why}
+    {"ok": {…}, "moved": false}  or  {"refused": KIND, "detail": why}
+
+`moved`: the device heard of a new owner, and did it there.
 
 It ends when its input does.
 """
@@ -19,7 +21,7 @@ from agents.cli.transports import connect
 from agents.devices.agent import Device, open_device
 from agents.devices.bearer import DeviceError
 from protocol import c509
-from protocol.errors import EnrollmentError, RequestRejected, ServiceError
+from protocol.errors import EnrollmentError, OwnerChanged, RequestRejected, ServiceError
 from protocol.exchange.device_pace import Patience
 from protocol.exchange.request import RevocationReason
 from protocol.ports import DeviceTransport
@@ -41,15 +43,23 @@ async def _obey() -> None:
 
 async def _do(order: dict[str, Any]) -> dict[str, Any]:
     try:
-        async with (
-            open_device(Path(order["identity"]), patience=PATIENCE) as device,
-            connect(order["via"], device.identity, None) as transport,
-        ):
-            return {"ok": await _work(device, transport, order)}
+        async with open_device(Path(order["identity"]), patience=PATIENCE) as device:
+            epoch = device.status().epoch
+            try:
+                done = await _at_home(device, order)
+            except OwnerChanged:
+                done = await _at_home(device, order)  # where the new owner's voucher said
+            return {"ok": done, "moved": device.status().epoch != epoch}
     except RequestRejected as error:
         return {"refused": error.reason.name.lower(), "detail": error.detail}
     except (DeviceError, EnrollmentError, ServiceError) as error:
         return {"refused": type(error).__name__, "detail": str(error)}
+
+
+async def _at_home(device: Device, order: dict[str, Any]) -> dict[str, Any]:
+    via: str = device.status().at or order["via"]
+    async with connect(via, device.identity, None) as transport:
+        return await _work(device, transport, order)
 
 
 async def _work(device: Device, transport: DeviceTransport, order: dict[str, Any]) -> dict[str, Any]:

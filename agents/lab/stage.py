@@ -203,3 +203,31 @@ class Stage:
         await self.trillium("revoke", house.directory, device.client_id, "--reason", "key-compromise")
         for label in (device.label, *labels):
             self.ledger.row(label).revoked += 1
+
+    async def know_each_other(self, first: House, second: House) -> None:
+        """Have two authorities take each other's cards."""
+        for one, other in ((first, second), (second, first)):
+            card = self.folder / f"{one.name}.card"
+            await self.trillium("owner", "export", one.directory, card, "--at", one.via("coap"))
+            await self.trillium("owner", "add", other.directory, one.name, card)
+
+    async def transfer(self, old: House, new: House, device: Identity) -> None:
+        """Give a device to another authority; it hears nothing of it yet."""
+        bundle = self.folder / f"{device.client_id}.transfer"
+        await self.trillium("transfer", old.directory, device.client_id, "--to", new.name, "--out", bundle)
+        await self.trillium("import-transfer", new.directory, bundle)
+
+    async def come_back(self, device: Identity, old: House) -> None:
+        """Have a device that was given away ask its old owner for a new key, and end up with the new one.
+
+        Raises:
+            LabFailed: It did not hear of the new owner.
+        """
+        first, *others = device.services
+        answer = await self.ask("rekey", device, old.via("coap"), label=first)
+        if not answer.get("moved"):
+            raise LabFailed(f"{device.name}: was given away, and did not hear of it: {answer}")
+        self.ledger.row(first).refused += 1
+        for label in (first, *others):
+            told = await self.do("enroll", device, old.via("coap"), label=label)
+            self.ledger.issued(label, bytes.fromhex(told["certificate"]))

@@ -25,6 +25,7 @@ async def play(stage: Stage, stack: AsyncExitStack) -> None:
     await stage.serve(north, stack)
     await stage.serve(south, stack)
     await _participate(stage, north, meters, head_end)
+    await _move(stage, north, south, meters)
     await _end(stage, north, meters)
 
 
@@ -42,6 +43,18 @@ async def _participate(
         stage.step(f"{label}: {devices[0].name} replaces every key, then sends a reading")
         await stage.rekey(devices[0], coap)
         await stage.do("send", devices[0], coap, stream="readings")
+
+
+async def _move(stage: Stage, north: House, south: House, meters: dict[str, list[Identity]]) -> None:
+    """Give the second meter of each kind to the other utility while it is offline."""
+    await stage.know_each_other(north, south)
+    for label, (_, meter, _) in meters.items():
+        stage.step(f"{label}: {meter.name} goes from NORTH to SOUTH while it is offline")
+        await stage.transfer(north, south, meter)
+        for service in meter.services:
+            stage.ledger.row(service).transferred += 1
+        stage.step(f"{label}: {meter.name} comes back, hears of it, and enrolls with SOUTH by itself")
+        await stage.come_back(meter, north)
 
 
 async def _end(stage: Stage, north: House, meters: dict[str, list[Identity]]) -> None:
