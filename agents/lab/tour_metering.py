@@ -3,6 +3,8 @@
 from contextlib import AsyncExitStack
 from typing import Final
 
+import anyio
+
 from agents.lab.stage import House, Identity, Stage
 
 METERS: Final = ("meter-boot", "meter2-boot", "smki-boot")
@@ -25,6 +27,7 @@ async def play(stage: Stage, stack: AsyncExitStack) -> None:
     await stage.serve(north, stack)
     await stage.serve(south, stack)
     await _participate(stage, north, meters, head_end)
+    await _agree(stage, north, head_end, meters["meter-boot"][0])
     await _move(stage, north, south, meters)
     await _end(stage, north, meters)
 
@@ -43,6 +46,27 @@ async def _participate(
         stage.step(f"{label}: {devices[0].name} replaces every key, then sends a reading")
         await stage.rekey(devices[0], coap)
         await stage.do("send", devices[0], coap, stream="readings")
+
+
+async def _agree(stage: Stage, north: House, head_end: Identity, meter: Identity) -> None:
+    """Have a meter and its head-end replace the keys that they use every day; neither is online for long."""
+    stage.step(
+        f"head-end {head_end.name} and meter {meter.name} agree on new metering keys, letter by letter"
+    )
+    mqtt, coap = north.via("mqtt"), north.via("coap")
+    asking = ("device", "keys", "--identity", meter.folder, "--via", coap, "--head-end", head_end.name)
+    await stage.trillium(*asking)
+    async with anyio.create_task_group() as tasks:
+
+        async def ask() -> None:
+            while True:
+                await stage.trillium(*asking)
+
+        tasks.start_soon(ask)
+        await stage.trillium(
+            "headend", "rollover", "--identity", head_end.folder, "--via", mqtt, "--meter", meter.name
+        )
+        tasks.cancel_scope.cancel()
 
 
 async def _move(stage: Stage, north: House, south: House, meters: dict[str, list[Identity]]) -> None:
