@@ -14,7 +14,6 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from protocol import c509
-from protocol.c509 import der
 from protocol.cose import Algorithm, PublicKey, algorithm_of
 from protocol.end_entity import holder_of
 from protocol.errors import ProblemKind, RequestRejected
@@ -32,6 +31,7 @@ from protocol.profiles import (
     prefix_of_name,
     prefixes_of_policies,
 )
+from protocol.validator.listed import policies_of
 from protocol.validator.signatures import is_signed_with
 from protocol.validity import Clock, Verdict
 from protocol.voucher import key_identifier
@@ -285,12 +285,6 @@ def check_profile(certificate: c509.Certificate, profile: Profile) -> str:
         )
     _check_critical(certificate, profile.critical)
     return holder_of(certificate, profile)
-
-
-def policies_of(certificate: c509.Certificate) -> tuple[str, ...]:
-    """Return the dotted OIDs of the certificate's policies; registered ones are none of ours."""
-    policies: tuple[c509.PolicyInformation, ...] = certificate.extension(CERTIFICATE_POLICIES) or ()
-    return tuple(der.oid_to_text(found.policy) for found in policies if isinstance(found.policy, bytes))
 
 
 def _check_ca(certificate: c509.Certificate, *, cas_below: int) -> None:

@@ -20,9 +20,10 @@ from protocol.errors import EnrollmentError, RequestRejected
 from protocol.exchange.authority_rules import key_hash
 from protocol.identity import client_id
 from protocol.lint import Deviation, lint, lint_der
-from protocol.path import Authority, policies_of, verify_leaf
+from protocol.path import Authority, verify_leaf
 from protocol.profiles import Profile, labels_of_policies, services_of
 from protocol.validator import PathRejected, policy_of, validate
+from protocol.validator.listed import policies_of
 from protocol.validity import Clock
 
 CHUNK = 1000
