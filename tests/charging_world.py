@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -12,11 +12,14 @@ from urllib.parse import urlsplit
 import anyio
 
 from agents.authority import AuthorityAgent, MakerIssuer, initialise, open_authority
+from agents.authority.contracts import add_contract
+from agents.authority.packing import Vouching
 from agents.charging.errands import Bounds
 from agents.charging.journal import open_journal
 from agents.charging.relay import Back
 from agents.charging.station import Post, Station, open_station
 from agents.devices.agent import Device, open_device
+from agents.devices.bearer import Bearer
 from agents.devices.identity import Identity
 from agents.factory import make_batch
 from agents.proxy import Counts, Faults, serve_mqtt, serve_udp
@@ -25,6 +28,7 @@ from broker import embedded
 from broker.service import serve_authority
 from constrained.client import CoapDevice, Retransmission, connect
 from constrained.server import CoapServer, serve
+from protocol import c509
 from protocol.challenge import ProofHandler
 from protocol.exchange.device_pace import Patience
 from protocol.labels import Domain, Industry
@@ -38,7 +42,15 @@ EVSE: Final = "DE*TRL*E1"
 FREE: Final = ("127.0.0.1", 0)
 QUICK: Final = Patience(answer=2, pause=0.05, longest_pause=0.2, give_up=20)
 DOMAINS: Final = tuple(domain for domain in Domain if domain.industry is Industry.EV)
-BATCHES: Final = {"ev-oem": 3, "ev20-oem": 1, "ev-station": 2, "ev20-station": 1, "ev-service": 1}
+BATCHES: Final = {
+    "ev-oem": 3,
+    "ev20-oem": 1,
+    "ev-station": 2,
+    "ev20-station": 1,
+    "ev-service": 1,
+    "ev20-service": 1,
+}
+EMAID: Final = "DETRLC00000001"
 IMPATIENT: Final = Retransmission(ack_timeout=0.3, random_factor=1.0, max_retransmit=6)
 """For a bad line on one machine."""
 
@@ -108,17 +120,38 @@ class Street:
     uri: str
     time: Time
     stack: AsyncExitStack
+    vouching: dict[str, Vouching]
+    """Who signs packages, by label; nobody before `contract`."""
 
     def identity(self, label: str, number: int = 0) -> Path:
         return sorted(path.parent for path in (self.folder / label).glob("*/identity.json"))[number]
 
-    async def device(self, label: str, number: int = 0) -> Device:
+    async def device(self, label: str, number: int = 0, *, give_up: float = QUICK.give_up) -> Device:
         """Open a device; it stays open as long as the street does."""
-        opening = open_device(self.identity(label, number), wall=self.time, patience=QUICK)
+        patience = replace(QUICK, give_up=give_up)
+        opening = open_device(self.identity(label, number), wall=self.time, patience=patience)
         return await self.stack.enter_async_context(opening)
 
-    async def car(self, number: int = 0, label: str = "ev-oem") -> Device:
-        return await self.device(label, number)
+    async def car(self, number: int = 0, label: str = "ev-oem", *, give_up: float = QUICK.give_up) -> Device:
+        return await self.device(label, number, give_up=give_up)
+
+    async def contract(self, car: Device, emaid: str = EMAID) -> str:
+        """Grant a car a contract, and see that somebody signs its package; return its name."""
+        prefix = car.identity.label.removesuffix("-oem")
+        label = f"{prefix}-cps"
+        if label not in self.vouching:
+            service = await self.device(f"{prefix}-service")
+            await service.enroll(label, await self.way(self.uri))
+            self.vouching[label] = await service.lend(partial(_vouching, label=label))
+        grant = partial(
+            add_contract,
+            self.agent.store,
+            car.identity.client_id,
+            emaid,
+            int(self.time()),
+            label=f"{prefix}-contract",
+        )
+        return (await anyio.to_thread.run_sync(grant)).name
 
     async def way(self, uri: str) -> CoapDevice:
         """Connect to anybody; it stays so as long as the street is there."""
@@ -198,16 +231,28 @@ async def open_street(template: Path, folder: Path) -> AsyncIterator[Street]:
     """Open a copy of `template`, its authority listening on CoAP."""
     await anyio.to_thread.run_sync(partial(shutil.copytree, template, folder, dirs_exist_ok=True))
     time = Time()
+    vouching: dict[str, Vouching] = {}
+    services = {
+        "ev-cps": lambda _: vouching.get("ev-cps"),
+        "ev20-cps": lambda _: vouching.get("ev20-cps"),
+    }
     async with AsyncExitStack() as stack:
         opening: AbstractAsyncContextManager[AuthorityAgent] = open_authority(
-            folder / "authority", PASSPHRASE, clock=time
+            folder / "authority", PASSPHRASE, clock=time, services=services
         )
         agent = await stack.enter_async_context(opening)
         wire = Wire(agent)
         server = await stack.enter_async_context(
             serve(wire.handle, agent.labels, bind=FREE, messages=wire.message)
         )
-        yield Street(folder, agent, wire, server.uris[0], time, stack)
+        yield Street(folder, agent, wire, server.uris[0], time, stack, vouching)
+
+
+def _vouching(bearer: Bearer, *, label: str) -> Vouching:
+    held = bearer.credential(label)
+    leaf = c509.decode_certificate(held.certificate)
+    chain = tuple(one.to_der() for one in (leaf, *bearer.chain()))
+    return Vouching(held.signer, chain, c509.thumbprint(held.certificate))
 
 
 def body_of(reply: Reply) -> bytes:

@@ -3,8 +3,8 @@
     ask ──> OPEN ──answered──> ANSWERED ──take, or nobody came──> gone
               └──the car asks something else, or does not come back──> gone
 
-What everybody may ask (`crts`, `att`, `crl`) is read block by block, each block a question of its own; so such
-an answer stays a little while after it was handed over.
+What everybody may ask (`crts`, `att`, `crl`) is read block by block, each block a question of its own; so
+such an answer stays a little while after it was handed over.
 
 An errand is one question of a car, its very bytes. It outlives the car's patience: the car is told `pending`
 when its time is up, and finds the answer at its next try. Doing an errand twice is harmless, because the
@@ -44,6 +44,9 @@ class Bounds:
     """Seconds after which a car is told `pending`; what is left is for the cable."""
     come_back: float = 2.0
     """Seconds that a car is told to wait where nobody knows better."""
+    ask_again: float = 4.0
+    """Seconds after which the back end is asked again: MQTT does not say when nobody has heard a question.
+    Each attempt is twice as long as the one before."""
     fresh: float = 5.0
     """Seconds that an answer to a question without a body is handed out to whoever asks, from its first block
     on. Longer ones are kept for their later blocks by the endpoint itself (`constrained.blocks.LONG`)."""

@@ -25,10 +25,8 @@ Back = Callable[[], AbstractAsyncContextManager[DeviceTransport]]
 
 OPERATIONS: Final = frozenset({Operation.CRTS, Operation.ATT, Operation.SKG, Operation.CONF, Operation.CRL})
 """What a car asks at a station; whatever else is not for a cable in public."""
-ATTEMPT: Final = 4.0
-"""Seconds after which the back end is asked again: MQTT does not say when nobody has heard a question."""
 LONGEST_ATTEMPT: Final = 64.0
-"""Each attempt is twice as long as the one before, up to this: a long answer on a bad line takes its time."""
+"""Longest attempt at the back end, in seconds: a long answer on a bad line takes its time."""
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 8.0
 
@@ -138,14 +136,15 @@ class _Runner:
 
     async def run(self) -> None:
         """Do it."""
-        pause, attempt = _FIRST_PAUSE, ATTEMPT
+        pause, attempt = _FIRST_PAUSE, self._errands.bounds.ask_again
         with self._scope:
             while self._errands.is_wanted(self.errand, anyio.current_time()):
+                started = anyio.current_time()
                 reply = await self._try(attempt)
                 now = anyio.current_time()
                 match reply:
                     case None:
-                        await anyio.sleep(pause)
+                        await anyio.sleep_until(started + pause)  # which silence may have taken already
                         pause = min(2 * pause, _LONGEST_PAUSE)
                         attempt = min(2 * attempt, LONGEST_ATTEMPT)
                     case Pending(seconds):

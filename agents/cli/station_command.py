@@ -1,4 +1,4 @@
-"""`trillium station serve`: a charging station, with its CoAP endpoint for cars and its way to the back end."""
+"""`trillium station serve`: a charging station, its CoAP endpoint for cars, its way to the back end."""
 
 import ipaddress
 from collections.abc import Callable
@@ -63,8 +63,8 @@ class Options:
             parse_uri(self.known_as, "--known-as", ("coap",))
         elif _is_everywhere(self.coap[0]):
             raise Failure(
-                f"--coap {as_text(self.coap)}: cars compare where they are with where the station says it is; "
-                "listening everywhere it has to be told by --known-as",
+                f"--coap {as_text(self.coap)}: cars compare where they are with where the station says that "
+                "it is; listening everywhere, it has to be told by --known-as",
                 USAGE,
             )
 
