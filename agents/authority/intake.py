@@ -5,7 +5,7 @@ its maker's root (`protocol.validator`), the name (that of the list, once only, 
 inventory (known already; or the name or key is another's).
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy import bindparam, select
@@ -20,7 +20,7 @@ from protocol.errors import EnrollmentError, RequestRejected
 from protocol.exchange.authority_rules import key_hash
 from protocol.identity import client_id
 from protocol.lint import Deviation, lint, lint_der
-from protocol.path import Authority, verify_leaf
+from protocol.path import Authority, check_leaf
 from protocol.profiles import Profile, labels_of_policies, services_of
 from protocol.validator import PathRejected, policy_of, validate
 from protocol.validator.listed import policies_of
@@ -131,7 +131,8 @@ class Judge:
 
     def _fault(self, certificate: c509.Certificate, arrival: Arrival, name: str) -> str | None:
         """Return what is wrong with a certificate, or raise RequestRejected; None if nothing is."""
-        deviations = lint(certificate, arrival.der, self._profile, issuer=self._chain[0])
+        # Without its issuer: whether that one signed it, the path says.
+        deviations = lint(certificate, arrival.der, self._profile)
         errors = [one for one in deviations if one.is_error]
         if errors:
             return _in_words(errors)
@@ -139,8 +140,8 @@ class Judge:
             validate(certificate, self._chain[:-1], self._chain[-1:], policy=self._policy, clock=self._clock)
         except PathRejected as error:
             return str(error)
-        verify_leaf(certificate, self._maker, self._profile, self._clock)
-        if not c509.is_canonical(certificate):
+        check_leaf(certificate, self._maker, self._profile)
+        if arrival.der is None and not c509.is_canonical(certificate):
             return "it is encoded in another way than ours"
         if arrival.device and arrival.device != name:
             return f"the certificate is another device's than the list says, {arrival.device}"
@@ -151,17 +152,22 @@ class Judge:
         return None if first == arrival.where else f"the same key as {first}"
 
 
-def look_at(arrivals: Iterable[Arrival], judge: Judge, store: Store) -> Intake:
+def look_at(
+    arrivals: Iterable[Arrival], judge: Judge, store: Store, progress: Callable[[int], None] | None = None
+) -> Intake:
     """Return what comes of certificates; nothing is entered.
 
     Args:
         arrivals: In the order of the list.
         judge: Of their maker and label.
         store: The inventory.
+        progress: Told now and then how many were looked at.
     """
     intake = Intake()
     page: list[tuple[Arrival, NewDevice]] = []
-    for arrival in arrivals:
+    for number, arrival in enumerate(arrivals):
+        if progress is not None and number % _PAGE == 0:
+            progress(number)
         found = judge.judge(arrival)
         if isinstance(found, Wrong):
             intake.wrong.append(found)

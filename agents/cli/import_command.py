@@ -114,7 +114,10 @@ def _look(directory: Path, settings: Settings, wish: Wish, store: Store, now: in
         trusted, statement = _given_maker(layout, wish, profile, makers, clock)
     if manifest is not None and manifest.maker != trusted.authority.key_id:
         raise Failure("the manifest is of another maker's CA than --maker-ca names")
-    case = _Case(profile, trusted, statement, look_at(arrivals, Judge(trusted, profile, now), store))
+    total = None if manifest is None else len(manifest.entries)
+    with progress("certificates looked at", total) as advance:
+        intake = look_at(arrivals, Judge(trusted, profile, now), store, lambda at: advance(at, total))
+    case = _Case(profile, trusted, statement, intake)
     if manifest is not None and manifest.owner != operator_of(layout, settings, profile.domain):
         case.notes.append(
             "their vouchers name another owner: they come here once they are transferred (trillium transfer)"

@@ -101,8 +101,8 @@ class Advance:
 
 
 @contextmanager
-def progress(what: str, total: int) -> Iterator[Advance]:
-    """Show a bar on stderr while the context is open, if a person watches it."""
+def progress(what: str, total: int | None) -> Iterator[Advance]:
+    """Show a bar on stderr while the context is open, if a person watches it; None: no end is known."""
     if not sys.stderr.isatty():
         yield Advance()
         return
