@@ -142,7 +142,7 @@ def read_chain(file: Path, layout: Layout) -> tuple[c509.Certificate, ...]:
 def _certificate(pem: bytes) -> c509.Certificate:
     try:
         return c509.from_der(x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER))
-    except ValueError as error:  # NotConvertible is one
+    except (ValueError, x509.InvalidVersion) as error:  # NotConvertible is a ValueError
         raise MalformedMessage(f"not a certificate: {error}") from None
 
 

@@ -25,5 +25,5 @@ def read_tier1(file: Path) -> bytes:
         return c509.decode_certificate(data).encoded
     except OSError as error:
         raise Failure(f"{file}: {error.strerror}", USAGE) from None
-    except (ValueError, EnrollmentError) as error:
+    except (ValueError, x509.InvalidVersion, EnrollmentError) as error:
         raise Failure(f"{file}: not a certificate: {error}", USAGE) from None

@@ -1,10 +1,15 @@
 """Certificates and files that no issuer would make: they are refused, and nobody trips over them."""
 
+import base64
 from pathlib import Path
 
 import pytest
 
+from agents.authority import Layout
+from agents.authority.acquaintance import read_chain
 from agents.cli import app
+from agents.cli.failure import Failure
+from agents.cli.tier1_file import read_tier1
 from agents.inspect import Given, given_certificate, inspect
 from protocol import c509
 from protocol.cose import Algorithm
@@ -73,6 +78,16 @@ def test_a_certificate_of_a_version_that_is_none_is_told_from_a_good_one(
     (tmp_path / "file").write_bytes(der)
     assert app.run(["lint", str(tmp_path / "file"), "--label", "ev-secc"]) == 1
     assert "version" in capsys.readouterr().out
+
+
+def test_so_it_is_in_a_makers_chain_and_in_a_device_certificate(tmp_path: Path) -> None:
+    text = base64.encodebytes(with_version(0x62)).decode()
+    file = tmp_path / "file"
+    file.write_text(f"-----BEGIN CERTIFICATE-----\n{text}-----END CERTIFICATE-----\n")
+    with pytest.raises(MalformedMessage, match="not a certificate"):
+        read_chain(file, Layout(tmp_path))
+    with pytest.raises(Failure, match="not a certificate"):
+        read_tier1(file)
 
 
 @pytest.mark.filterwarnings("ignore:Parsed a serial number which wasn't positive")
