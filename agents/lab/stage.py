@@ -131,6 +131,20 @@ class Stage:
             return
         raise ChildFailed(child.name, f"not ready after {READY_SECONDS:.0f} s", child.log)
 
+    async def station(self, house: House, station: Identity, stack: AsyncExitStack) -> str:
+        """Start a charging station, until the stack is closed; return where cars find it."""
+        server = Server()
+        arguments = ["station", "serve", "--identity", str(station.folder), "--coap", "127.0.0.1:0"]
+        child = await stack.enter_async_context(
+            self._nursery.start(
+                f"station-{station.name}", [*arguments, "--via", house.via("mqtt")], server.read
+            )
+        )
+        with anyio.move_on_after(READY_SECONDS):
+            await server.ready.wait()
+            return server.addresses["coap"]
+        raise ChildFailed(child.name, f"not ready after {READY_SECONDS:.0f} s", child.log)
+
     async def factory(self, house: House, label: str, count: int, *options: object) -> list[Identity]:
         """Make devices; enters their first certificates in the ledger."""
         out = self.folder / f"{house.name}-{label}"

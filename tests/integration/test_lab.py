@@ -148,3 +148,37 @@ def test_a_folder_that_is_not_empty_is_not_used(tmp_path: Path, env: dict[str, s
     code, _, err = ended("--keep", tmp_path, env=env)
     assert code == 2
     assert "is there already and not empty" in err
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(170)
+@pytest.mark.parametrize(
+    ("domain", "moved"),
+    [
+        ("metering", {"meter-ds", "meter-session", "meter2-ds", "smki-ds"}),
+        ("ev", {"ev-contract", "ev20-contract"}),
+    ],
+)
+def test_a_tour_sees_every_tier_issued_rekeyed_moved_revoked_and_refused(
+    domain: str, moved: set[str], env: dict[str, str]
+) -> None:
+    with lab("--domain", domain, "--json", "-", env=env) as process:
+        out, err = process.communicate(timeout=160)
+    assert process.returncode == 0, err
+    rows = {row["label"]: row for row in json.loads(out)["labels"]}
+    assert {row["tier"] for row in rows.values()} == {1, 2, 3}
+    assert all(row["issued"] and not row["deviations"] for row in rows.values())
+    for label in moved:
+        for what in (
+            "rekeyed",
+            "transferred",
+            "revoked",
+            "refused" if label.endswith(("-ds", "t")) else "issued",
+        ):
+            assert rows[label][what], (label, what)
+
+
+def test_a_tour_of_no_industry_is_a_usage_error(env: dict[str, str]) -> None:
+    code, _, err = ended("--domain", "shipping", env=env)
+    assert code == 2
+    assert "metering, ev or all" in err
