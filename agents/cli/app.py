@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from agents.cli import authority_app, device_app, failure, headend_app, outlook_app, owner_app, reach_app, upkeep_app
+from agents.cli import (
+    authority_app,
+    charging_app,
+    device_app,
+    failure,
+    headend_app,
+    outlook_app,
+    owner_app,
+    reach_app,
+    upkeep_app,
+)
 from agents.cli.options import Json, help_without_command
 
 app = typer.Typer(
@@ -26,6 +36,8 @@ outlook_app.register(app)
 owner_app.register(app)
 app.add_typer(device_app.app, name="device")
 app.add_typer(headend_app.app, name="headend")
+app.add_typer(charging_app.station, name="station")
+app.add_typer(charging_app.car, name="car")
 
 
 @app.callback()
