@@ -107,7 +107,7 @@ def rollover(target: Target, wish: Wish, *, as_json: bool) -> int:
 
 async def _rollover(target: Target, order: Order, as_json: bool) -> int:
     async with target.connected() as (device, transport):
-        with progress("meters with new keys", 0) as advance, in_words(target, device):
+        with progress("meters with new keys", None) as advance, in_words(target, device):
             keys = await HeadEndKeys.open(device)
 
             def tell(outcome: Outcome) -> None:
