@@ -23,17 +23,23 @@ from protocol.problem import Problem
 NOW: Final = 1_800_000_000
 PASSPHRASE: Final = b"secret"
 HOUSES: Final = ("north", "south", "east")
-QUICK: Final = Patience(answer=2, pause=0.005, longest_pause=0.02, give_up=2)
+QUICK: Final = Patience(answer=2, pause=0.005, longest_pause=0.02, give_up=0.5)
 YEAR: Final = 365 * 24 * 3600
 MAX_METERS: Final = 3
 
 
 def make_template(folder: Path) -> Path:
     """Make three authorities that know each other under one root, and meters of the first one's maker."""
-    initialise(folder / "north", passphrase=PASSPHRASE, now=NOW, roots=folder / "roots")
+    only = (Domain.METERING,)
+    initialise(folder / "north", passphrase=PASSPHRASE, now=NOW, roots=folder / "roots", domains=only)
     for name in HOUSES[1:]:
         initialise(
-            folder / name, passphrase=PASSPHRASE, now=NOW, under=folder / "roots", organisation=name.upper()
+            folder / name,
+            passphrase=PASSPHRASE,
+            now=NOW,
+            under=folder / "roots",
+            organisation=name.upper(),
+            domains=only,
         )
     for name in HOUSES:
         for other in HOUSES:
@@ -129,12 +135,12 @@ class Country:
 
 
 @asynccontextmanager
-async def country(template: Path, folder: Path) -> AsyncIterator[Country]:
-    """Open a copy of the template."""
+async def country(template: Path, folder: Path, *names: str) -> AsyncIterator[Country]:
+    """Open these houses of a copy of the template; all of them if none is named."""
     shutil.copytree(template, folder, dirs_exist_ok=True)
     async with AsyncExitStack() as stack:
         houses: dict[str, House] = {}
-        for name in HOUSES:
+        for name in names or HOUSES:
             clock = [float(NOW)]
             agent = await stack.enter_async_context(
                 open_authority(folder / name, PASSPHRASE, clock=lambda clock=clock: clock[0])  # type: ignore[misc]

@@ -7,11 +7,11 @@ maker. An epoch never goes down: a bundle from before is refused, the same one a
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
 
-from agents.authority.domain import read_line, read_makers
+from agents.authority.domain import read_line
 from agents.authority.inventory import InventoryError
-from agents.authority.layout import BadDirectory, Layout, Settings, read_settings
+from agents.authority.layout import BadDirectory, Layout, read_settings
+from agents.authority.maker_paths import ENDLESS, verified_makers
 from agents.authority.makers import read_statements, voucher_key_of
 from agents.authority.owners import KnownOwner, known_owners, verify_chain
 from agents.authority.ownership import GROUP, Giver, Handed, Progress
@@ -22,14 +22,10 @@ from protocol.cose import PublicKey, decode_sign1
 from protocol.errors import EnrollmentError
 from protocol.identity import client_id
 from protocol.labels import Domain, Tier
-from protocol.path import Authority, verification_key, verify_authority, verify_leaf
+from protocol.path import Authority, verification_key, verify_leaf
 from protocol.profiles import PROFILES
 from protocol.transfer import TransferBundle, TransferredDevice, decode_bundle, verify_bundle
-from protocol.validity import Clock
 from protocol.voucher import key_identifier, read_voucher
-
-_ENDLESS: Final = Clock(None)
-"""Epochs decide, and no clock: whoever's is wrong by years, devices find their owner."""
 
 
 def accept_bundle(
@@ -74,7 +70,8 @@ def accept_bundle(
         if chain.key_id != bundle.giver or chain.registration is None:
             raise InventoryError("the bundle's certificates are another authority's")
         verify_bundle(signed, verification_key(chain.registration))
-        makers = _makers(layout, settings, bundle)
+        makers = verified_makers(store, layout, settings, bundle.domain, bundle.makers)
+        issuers = [key_identifier(verification_key(c509.decode_chain(one)[0])) for one in bundle.makers]
     except EnrollmentError as error:
         raise InventoryError(f"transfer bundle: {error}") from None
     except (OSError, ValueError) as error:
@@ -85,28 +82,17 @@ def accept_bundle(
     if len(set(names)) != len(names):
         raise InventoryError("transfer bundle: a device is in it twice")
     keys = (chain.public_key, *voucher_keys, *_voucher_keys(store, layout, bundle.domain))
-    arrivals = [_verify(one, bundle, makers[one.maker], here, chain, keys) for one in bundle.devices]
+    arrivals = [_verify(one, bundle, makers[issuers[one.maker]], here, chain, keys) for one in bundle.devices]
     look(store, arrivals, here)
-    reception = Reception(store, bundle, here, old.name, approved_by, now, giver)
+    reception = Reception(
+        store, bundle, dict(zip(issuers, bundle.makers, strict=True)), here, old.name, approved_by, now, giver
+    )
     done: list[Handed] = []
     for start in range(0, len(arrivals), GROUP):
         done += reception.take(arrivals[start : start + GROUP])
         if progress is not None:
             progress(len(done))
     return done
-
-
-def _makers(layout: Layout, settings: Settings, bundle: TransferBundle) -> list[Authority]:
-    """Return the makers in a bundle: those whom we know anyway, and others under our makers' root."""
-    line = settings.lines(bundle.domain).maker
-    known = {maker.key_id: maker for maker in read_makers(layout, line, bundle.domain, _ENDLESS)}
-    root, _ = read_line(layout, line)
-    makers: list[Authority] = []
-    for encoded in bundle.makers:
-        path = c509.decode_chain(encoded)
-        maker = known.get(key_identifier(verification_key(path[0])))
-        makers.append(maker or verify_authority(path, root=root, authority=None, clock=_ENDLESS))
-    return makers
 
 
 def _voucher_keys(store: Store, layout: Layout, domain: Domain) -> list[PublicKey]:
@@ -142,7 +128,7 @@ def _verify(
         raise InventoryError(f"{device.name}: {device.label!r} is no tier 1 label of {bundle.domain.value}")
     try:
         certificate = c509.decode_certificate(device.certificate)
-        if verify_leaf(certificate, maker, profile, _ENDLESS) != device.name:
+        if verify_leaf(certificate, maker, profile, ENDLESS) != device.name:
             raise InventoryError(f"{device.name}: the certificate is another device's")
         if not c509.is_canonical(certificate):
             raise InventoryError(f"{device.name}: the certificate is encoded in another way than ours")

@@ -11,11 +11,11 @@ from typing import Final
 from sqlalchemy import bindparam, select
 
 from agents.authority import life
-from agents.authority.domain import read_line, read_makers
+from agents.authority.domain import read_line
 from agents.authority.epochs import Epoch
 from agents.authority.inventory import InventoryError
-from agents.authority.layout import BadDirectory, Layout, Settings, read_settings
-from agents.authority.makers import read_statements
+from agents.authority.layout import BadDirectory, Layout, read_settings
+from agents.authority.maker_paths import maker_paths
 from agents.authority.owners import own_card
 from agents.authority.ownership import Giver
 from agents.authority.possession import Held, find_devices
@@ -27,7 +27,6 @@ from protocol.errors import EnrollmentError
 from protocol.labels import Domain
 from protocol.path import verification_key
 from protocol.transfer import MAX_DEVICES, TransferBundle, TransferredDevice
-from protocol.validity import Clock
 from protocol.voucher import key_identifier
 
 _PAGE: Final = 500
@@ -96,7 +95,7 @@ def make_bundles(directory: Path, store: Store, words: Sequence[str], passphrase
         sorted_out.setdefault(where, []).append((device, epoch))
     bundles: list[bytes] = []
     for (domain, receiver, approved_by), given in sorted_out.items():
-        paths = _maker_paths(store, layout, settings, domain)
+        paths = maker_paths(store, layout, settings, domain)
         try:
             key = load_private_key(layout.operator(domain) / "registration.key", passphrase)
         except (OSError, ValueError) as error:
@@ -152,20 +151,3 @@ def _devices(
             )
         )
     return tuple(made)
-
-
-def _maker_paths(store: Store, layout: Layout, settings: Settings, domain: Domain) -> dict[bytes, bytes]:
-    """Return the path of each maker's CA, it first and its root left out, as COSE_C509."""
-    line = settings.lines(domain).maker
-    try:
-        above = read_line(layout, line)[1][1:]
-        own = {
-            maker.key_id: c509.encode_chain([maker.certificate, *above])
-            for maker in read_makers(layout, line, domain, Clock(None))
-        }
-        with store.reading() as connection:
-            stated = read_statements(connection, domain)
-        # Whoever gets these devices knows their maker by a statement of its own, or takes none of them.
-        return own | {one.key_id: c509.encode_chain(one.chain[:-1] or one.chain) for one in stated}
-    except (OSError, ValueError, EnrollmentError) as error:
-        raise BadDirectory(f"{domain.value}: {error}") from None

@@ -62,6 +62,8 @@ class DeviceSummary:
     """Certificates that are current, tier 1 included."""
     pending: int
     revoked: int
+    owner: str | None = None
+    """What its owner is called here, where somebody said it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,8 @@ class DeviceDetail:
     registered_at: int
     certificates: tuple[CertificateSummary, ...]
     """Oldest first."""
+    owner: str | None = None
+    """What its owner is called here, where somebody said it."""
 
 
 _ADD_DEVICES = insert(DEVICES)
@@ -115,6 +119,7 @@ _SUMMARY = (
         _counted(CertificateState.CURRENT),
         _counted(CertificateState.PENDING),
         _counted(CertificateState.REVOKED),
+        _D.owner,
     )
     .select_from(DEVICES.outerjoin(CERTIFICATES, _C.device_id == _D.id))
     .group_by(_D.id)
@@ -285,8 +290,10 @@ def list_devices(store: Store) -> list[DeviceSummary]:
     with store.reading() as connection:
         rows = connection.execute(_SUMMARY).all()
     return [
-        DeviceSummary(name, Domain(domain), client_id, tuple(entitled.split()), current, pending, revoked)
-        for name, domain, client_id, entitled, current, pending, revoked in rows
+        DeviceSummary(
+            name, Domain(domain), client_id, tuple(entitled.split()), current, pending, revoked, owner
+        )
+        for name, domain, client_id, entitled, current, pending, revoked, owner in rows
     ]
 
 
@@ -312,6 +319,7 @@ def show_device(store: Store, word: str) -> DeviceDetail:
         tuple(row.entitled.split()),
         row.registered_at,
         tuple(_summary(certificate) for certificate in rows),
+        row.owner,
     )
 
 

@@ -12,6 +12,7 @@ from agents.authority.audit import Entry, Event
 from agents.authority.epochs import Epoch, read_epochs
 from agents.authority.intents import bootstrap_rows
 from agents.authority.inventory import InventoryError
+from agents.authority.maker_paths import keep_paths
 from agents.authority.ownership import GROUP, Giver, Handed
 from agents.authority.schema import CERTIFICATES, DEVICES, KEYS, OWNERS
 from agents.authority.store import Store, Writing
@@ -87,6 +88,7 @@ class Reception:
         self,
         store: Store,
         bundle: TransferBundle,
+        makers: Mapping[bytes, bytes],
         here: bytes,
         old: str,
         approved_by: str,
@@ -95,6 +97,7 @@ class Reception:
     ) -> None:
         self._store = store
         self._bundle = bundle
+        self._makers = makers
         self._here = here
         self._old = old
         self._approved_by = approved_by
@@ -187,6 +190,7 @@ class Reception:
                 certificates.append(certificate)
             owners.append(self._owner(one, device_id, shortcuts.get(device.client_id)))
             writing.note(self._entry(one))
+        keep_paths(writing, self._bundle.domain, self._makers)
         retire(writing, replaced, RevocationReason.SUPERSEDED, "another came with its new owner")
         try:
             for statement, rows in (

@@ -77,6 +77,15 @@ OWNERS: Final = Table(
 )
 """Every owner of the devices that ever changed one (`agents.authority.epochs`)."""
 
+MAKER_PATHS: Final = Table(
+    "maker_paths",
+    METADATA,
+    Column("key_id", LargeBinary(32), primary_key=True),
+    Column("domain", Text, nullable=False),
+    Column("path", LargeBinary, nullable=False),
+)
+"""Of makers whose devices came from other owners (`agents.authority.maker_paths`)."""
+
 KEYS: Final = Table(
     "keys",
     METADATA,

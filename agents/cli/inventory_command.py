@@ -105,7 +105,7 @@ def show(directory: Path, word: str, *, as_json: bool) -> None:
                 ("domain", device.domain.value),
                 ("client-id", device.client_id),
                 ("maker", device.maker.hex()),
-                ("owner", f"epoch {device.epoch}"),
+                ("owner", f"{device.owner + ', ' if device.owner else ''}epoch {device.epoch}"),
                 ("may have", ", ".join(device.entitled)),
                 ("registered", moment(device.registered_at)),
             ]
@@ -133,6 +133,7 @@ def device_json(device: DeviceDetail) -> dict[str, Any]:
         "client_id": device.client_id,
         "maker": device.maker.hex(),
         "epoch": device.epoch,
+        "owner": device.owner,
         "entitled": list(device.entitled),
         "registered_at": device.registered_at,
         "certificates": [certificate_json(one) for one in device.certificates],

@@ -14,7 +14,7 @@ from agents import authority
 from agents.authority import BadDirectory, InventoryError, Layout, Store, WrongStore, read_settings
 from agents.authority.acceptance import accept_bundle
 from agents.authority.bundles import make_bundles, open_giver
-from agents.authority.domain import read_makers
+from agents.authority.maker_paths import verified_makers
 from agents.authority.owners import find_owner
 from agents.authority.ownership import MAX_NAME_CHARS, Giver, Handed, reset_devices, transfer_devices
 from agents.authority.possession import Held, find_devices
@@ -26,11 +26,9 @@ from agents.cli.passphrase import passphrase_from
 from agents.cli.tier1_file import read_tier1
 from agents.keys import write_atomically
 from protocol.cose import PublicKey
-from protocol.errors import EnrollmentError
 from protocol.exchange.request import RevocationReason
 from protocol.labels import Domain
 from protocol.problem import ADDRESS
-from protocol.validity import Clock
 
 SIGNERS: Final = ("authority", "maker")
 """Who may sign vouchers."""
@@ -233,13 +231,15 @@ def replace_key(
     certificate = read_tier1(file)
     with _opened(directory) as store:
         (device,) = find_devices(store, [word])
-        line = read_settings(directory).lines(device.domain).maker
-        try:
-            makers = read_makers(Layout(directory), line, device.domain, Clock(None))
-        except (OSError, ValueError, EnrollmentError) as error:
-            raise Failure(f"{directory}: {error}") from None
+        makers = verified_makers(store, Layout(directory), read_settings(directory), device.domain)
         done = replace_certificate(
-            store, word, certificate, makers, now=int(time.time()), approved_by=approved_by, reason=why
+            store,
+            word,
+            certificate,
+            makers.values(),
+            now=int(time.time()),
+            approved_by=approved_by,
+            reason=why,
         )
     if as_json:
         told = {"device": done.device, "client_id": done.client_id, "serial": done.serial.hex()}

@@ -124,15 +124,11 @@ class Device:
             CertificateUnusable: The authority certifies what the device cannot use; it was told why.
             ExchangeTimeout: Out of time; calling again goes on.
         """
-        epoch = self._store.trust.epoch
 
         async def action() -> c509.Certificate:
             if afresh and self._store.pending(label) is not None:
                 await to_thread.run_sync(self._store.apply, label, Discard())
-            if not (
-                self._errands.is_new_owners(label, epoch)
-                or await self._errands.finish(label, transport, progress)
-            ):
+            if not (self._errands.is_fresh(label) or await self._errands.finish(label, transport, progress)):
                 await self._errands.obtain(label, Operation.SEN, transport, progress)
             return self._bearer.certificate(label)
 
@@ -142,10 +138,9 @@ class Device:
         self, label: str, transport: DeviceTransport, *, progress: Progress | None = None
     ) -> c509.Certificate:
         """Replace the key and certificate of `label`; otherwise as `enroll`."""
-        epoch = self._store.trust.epoch
 
         async def action() -> c509.Certificate:
-            if self._errands.is_new_owners(label, epoch):
+            if self._errands.is_fresh(label):
                 return self._bearer.certificate(label)
             pending = self._store.pending(label)
             was_rekey = pending is not None and pending.op is Operation.SREN

@@ -44,6 +44,7 @@ class Errands:
     def __init__(self, bearer: Bearer, store: KeyStore) -> None:
         self._bearer = bearer
         self._store = store
+        self._fresh: set[str] = set()
         # One exchange at a time: the store's methods run in worker threads and take no locks.
         self.lock: Final = anyio.Lock()
         """Whoever uses the store has it."""
@@ -58,6 +59,7 @@ class Errands:
             DeviceError: Owner after owner, without end.
         """
         async with self.lock:
+            self._fresh.clear()
             for _ in range(MAX_OWNERS):
                 try:
                     await self._settle_in(transport, progress)
@@ -74,15 +76,18 @@ class Errands:
                 # What is granted by name, the device asks for when it needs it.
                 if self._store.current(label) is None and not profile_of(label).is_key_generated:
                     await self.obtain(label, Operation.SEN, transport, progress)
+                    self._fresh.add(label)
             except OwnerChanged:
                 raise
             except (RequestRejected, DeviceError):
-                pass  # not everybody gives the same; whoever needs it is told so when they ask
+                if label == self._bearer.first_label:
+                    raise  # perhaps the new owner does not know of its luck yet: it is asked again next time
+                # Not everybody gives the same; whoever needs this is told so when they ask for it.
             await to_thread.run_sync(self._store.settle, label)
 
-    def is_new_owners(self, label: str, epoch: int) -> bool:
-        """Return whether the certificate of `label` is one of another owner than that of `epoch`."""
-        return self._store.trust.epoch != epoch and self._store.current_certificate(label) is not None
+    def is_fresh(self, label: str) -> bool:
+        """Return whether `label` has just got its key and certificate, because the owner is new."""
+        return label in self._fresh and self._store.current_certificate(label) is not None
 
     async def finish(self, label: str, transport: DeviceTransport, progress: Progress | None) -> bool:
         """End what was begun; return whether that gave a current certificate."""

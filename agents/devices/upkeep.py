@@ -50,6 +50,7 @@ class Upkeep:
 
         Raises:
             DeviceError: No certificate that signs messages, so that nothing can be reported.
+            OwnerChanged: Its new owner's authority is elsewhere; the next round goes on there.
             RequestRejected: The report is not taken.
             ExchangeTimeout: Out of time; the next round goes on.
         """
@@ -66,6 +67,8 @@ class Upkeep:
                 renewed.append(held.label)
         is_report_due = bool(renewed) or anyio.current_time() >= self._report_at
         if is_report_due:
+            # Nobody signs the answer to a report, and over MQTT there is none.
+            await self._device.check_in(transport)
             await report_held(self._device, transport)
             self._report_at = anyio.current_time() + self._report_every
         return Round(tuple(renewed), tuple(refused), is_report_due)
