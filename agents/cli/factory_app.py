@@ -44,7 +44,7 @@ def factory(  # noqa: PLR0913, PLR0917 (a command has as many options)
         typer.Option("--out", metavar="BATCH", help="Folder to make; one folder per device in it."),
     ] = None,
     start: Annotated[
-        int, typer.Option("--start", metavar="N", min=0, help="Serial number of the first; default: 1.")
+        int, typer.Option("--start", metavar="N", min=0, help="Serial number of the first.")
     ] = 1,
     prefix: Annotated[
         str | None,

@@ -23,7 +23,12 @@ def show_rows(wrong: Sequence["Wrong"], *, stderr: bool = False) -> None:
     if not wrong:
         return
     out = console(stderr=stderr)
-    rows = [(one.where, one.device, one.reason) for one in wrong[:MAX_SHOWN]]
-    out.print(table(("where", "device", "what is wrong"), rows))
+    headings, rows = (
+        ["where", "device", "what is wrong"],
+        [[one.where, one.device, one.reason] for one in wrong[:MAX_SHOWN]],
+    )
+    if not any(one.where for one in wrong):  # devices that are counted stand nowhere
+        headings, rows = headings[1:], [row[1:] for row in rows]
+    out.print(table(headings, rows))
     if len(wrong) > MAX_SHOWN:
         out.print(f"and {len(wrong) - MAX_SHOWN} more; --json lists them all")
