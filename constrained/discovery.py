@@ -7,6 +7,7 @@ from typing import Final
 
 from constrained.formats import ANSWERS, ContentFormats
 from protocol.labels import Operation
+from protocol.profiles import PROFILES
 
 ROOTS: Final = (".well-known/est", "e")
 """Where the tree of operations starts: RFC 9148 §4.1's default, and a short one."""
@@ -40,6 +41,12 @@ class Link:
         return value in values
 
 
+def _operations(label: str) -> Sequence[Operation]:
+    """Return what can be asked under a label; everything where nothing is declared."""
+    profile = PROFILES.get(label)
+    return tuple(Operation) if profile is None else profile.operations
+
+
 class Listing:
     """The resources of a server; what queries select from it is remembered, 32 at most."""
 
@@ -52,7 +59,7 @@ class Listing:
             )
             for root in ROOTS
             for label in labels
-            for op in Operation
+            for op in _operations(label)
         ]
         self.select = lru_cache(maxsize=32)(self._select)
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from protocol.c509 import ExtensionId, KeyUsage
 from protocol.cose import Algorithm
-from protocol.labels import Domain, Operation, Tier
+from protocol.labels import Domain, Industry, Operation, Tier
 from protocol.profiles.naming import LONE_COMMON_NAME, Naming, SubjectForm
 
 POLICY_ARC: Final = "2.25.161999519730467352631162911968179934231"
@@ -123,6 +123,17 @@ class Profile:
     def signs(self) -> bool:
         """Whether a key of this label may sign messages and requests."""
         return bool(self.key_usage & KeyUsage.DIGITAL_SIGNATURE)
+
+    @property
+    def operations(self) -> tuple[Operation, ...]:
+        """What can be asked under this label."""
+        always = (Operation.CRTS, Operation.ATT, Operation.CRL)
+        has_mail = self.signs_messages and self.domain.industry is Industry.METERING
+        return tuple(
+            op
+            for op in Operation
+            if op in always or self.signers_of(op) or (op is Operation.MAIL and has_mail)
+        )
 
     def is_critical(self, extension: int) -> bool:
         """Return whether the extension of this registered number is critical."""

@@ -85,14 +85,20 @@ def test_everything_is_listed_under_both_roots() -> None:
         f"<{root}/{label}/{op}>"
         for root in ("/.well-known/est", "/e")
         for label in ("meter-ds", "its-enroll")
-        for op in Operation
+        for op in ("crts", "att", "sen", "sren", "conf", "rev", "crl", "mail")
+        if (label, op) != ("its-enroll", "mail")  # letters are for meters
     }
     assert '</e/meter-ds/crts>;rt="ace.est.crts";ct="65001 281 287"' in select()
     assert '</e/meter-ds/att>;rt="ace.est.att";ct=65002' in select()
 
 
+def test_contracts_are_listed_with_the_operation_that_makes_their_keys_and_no_other() -> None:
+    listed = Listing(("ev-contract",), DEFAULT_FORMATS).links
+    assert {link.href.rpartition("/")[2] for link in listed} == {"crts", "att", "skg", "conf", "rev", "crl"}
+
+
 def test_a_query_selects_by_resource_type_format_and_path() -> None:
-    assert len(select("rt=ace.est*")) == len(select()) == 36
+    assert len(select("rt=ace.est*")) == len(select()) == 30
     assert len(select("rt=ace.est.sen")) == 4
     assert len(select("ct=287")) == 4 * 3
     assert select("href=/e/meter-ds/sen") == ['</e/meter-ds/sen>;rt="ace.est.sen";ct="65000 281 287"']
@@ -102,7 +108,7 @@ def test_a_query_selects_by_resource_type_format_and_path() -> None:
 def test_a_query_that_nothing_matches_selects_nothing_and_one_without_a_value_everything() -> None:
     assert select("rt=core.rd") == []
     assert select("if=x") == []
-    assert len(select("page")) == 36
+    assert len(select("page")) == 30
     assert LISTING.select((b"rt=\xff*",)) == b""
 
 
