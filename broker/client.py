@@ -147,8 +147,8 @@ async def connect(
         client_id: [0-9A-Za-z_-]{1,64}; over TLS the one that the client certificate is bound to.
         ssl_context: For mqtts: trust anchors, and the device's certificate and key.
         version: Any that the broker speaks; nothing here needs MQTT 5.
-        at_once: Whether to connect now; otherwise the first exchange does, so that who starts while the broker
-            is away has something to hold.
+        at_once: Whether to connect now; otherwise the first exchange does, so that who starts while the
+            broker is away has something to hold.
 
     Raises:
         Unreachable: No connection, or refused.

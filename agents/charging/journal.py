@@ -14,7 +14,7 @@ import json
 import logging
 import time
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,7 +133,7 @@ def _append(file: Path, lines: str, max_bytes: int) -> None:
 @asynccontextmanager
 async def open_journal(
     file: Path | None, *, evse: str = "", wall: Callable[[], float] = time.time, max_bytes: int = MAX_BYTES
-) -> AsyncIterator[Journal]:
+) -> AsyncGenerator[Journal]:
     """Open a journal; when the block ends, everything is written.
 
     Args:

@@ -6,7 +6,7 @@ keeps anybody waiting is in `agents.charging.errands`.
 """
 
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final
 
@@ -170,7 +170,7 @@ async def open_relay(
     lists: frozenset[str] = frozenset(),
     bounds: Bounds | None = None,
     journal: Journal | None = None,
-) -> AsyncIterator[Relay]:
+) -> AsyncGenerator[Relay]:
     """Open a relay; what it does for cars ends with the block.
 
     Args:

@@ -10,7 +10,7 @@ at hand where the back end is away.
 """
 
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -39,7 +39,7 @@ EVERY: Final = 3600.0
 """Seconds between two looks at what is due: certificates live for weeks."""
 _FIRST_PAUSE: Final = 1.0
 _LONGEST_PAUSE: Final = 300.0
-_NOT_YET: Final = Problem(ProblemKind.UNAVAILABLE, "the station has no certificate yet", 5.0)
+_NOT_YET: Final = Problem(ProblemKind.UNAVAILABLE, "the station has no certificate yet", 2.0)
 
 _log: Final = logging.getLogger(__name__)
 
@@ -188,7 +188,7 @@ class Station:
 @asynccontextmanager
 async def open_station(
     posts: Sequence[Post], *, evse: str = "", bounds: Bounds | None = None, journal: Journal | None = None
-) -> AsyncIterator[Station]:
+) -> AsyncGenerator[Station]:
     """Open a station; upkeep and errands end with the block.
 
     Args:

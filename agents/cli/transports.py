@@ -49,9 +49,9 @@ async def way_to_back_end(
 ) -> AsyncIterator[Back]:
     """Lend a charging station's way to its back end to whoever has something to ask there.
 
-    The back end may be away when the station starts. Over MQTT everything goes through one connection, because
-    a client-id has one; over CoAP each errand has a socket of its own, because a context sends one message at
-    a time.
+    The back end may be away when the station starts. Over MQTT everything goes through one connection,
+    because a client-id has one; over CoAP each errand has a socket of its own, because a context sends one
+    message at a time.
 
     Raises:
         Failure: As `connect`.
