@@ -127,7 +127,7 @@ class Errands:
 
     bounds: Bounds = field(default_factory=Bounds)
     counts: Counts = field(default_factory=Counts)
-    _errands: dict[_Key, Errand] = field(default_factory=dict)
+    _errands: dict[_Key, Errand] = field(default_factory=dict[_Key, Errand])
 
     @property
     def in_work(self) -> int:
