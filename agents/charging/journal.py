@@ -91,7 +91,8 @@ class Journal:
             "label": label,
             **{key: value for key, value in more.items() if value is not None},
         }
-        _log.info("car", extra={key: value for key, value in line.items() if key != "time"})
+        # Strangers may ask as often as they like; a file has an end, a log has none.
+        _log.debug("car", extra={key: value for key, value in line.items() if key != "time"})
         self._lines.append(json.dumps(line) + "\n")
         self._arrived.set()
 
@@ -137,7 +138,7 @@ async def open_journal(
     """Open a journal; when the block ends, everything is written.
 
     Args:
-        file: Where to; None: to the process's log alone.
+        file: Where to; None: to the process's log alone, for debugging.
         evse: What the operator calls the place.
         wall: Tells POSIX seconds.
         max_bytes: Length at which the file is put aside.
