@@ -8,9 +8,9 @@ from agents.authority import InventoryError
 from agents.authority.audit import Event
 from agents.authority.contracts import Contract, add_contract, end_contract
 from agents.authority.grants import end_grants
+from agents.authority.intents import Signed
 from agents.authority.inventory import NewDevice, register_devices
 from agents.authority.issuer import ToBeIssued
-from agents.authority.intents import Signed
 from agents.authority.maker import MakerIssuer
 from agents.authority.provision import Promised
 from protocol import c509
