@@ -7,7 +7,19 @@ from pathlib import Path
 
 from bench.measure import machine
 
-ORDER = ("sizes", "c509", "validator", "authority", "factory", "labels", "transfer", "crl", "verify", "enroll", "memory")
+ORDER = (
+    "sizes",
+    "c509",
+    "validator",
+    "authority",
+    "factory",
+    "labels",
+    "transfer",
+    "crl",
+    "verify",
+    "enroll",
+    "memory",
+)
 
 
 def main() -> None:
