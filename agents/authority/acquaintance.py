@@ -14,14 +14,17 @@ from cryptography.hazmat.primitives.serialization import (
 
 from agents.authority.domain import read_certificate, read_line
 from agents.authority.intake import Trusted
-from agents.authority.layout import BadDirectory, Layout, Settings
+from agents.authority.layout import BadDirectory, Layout, Settings, read_settings
+from agents.authority.maker import FirstOwner
 from agents.authority.makers import Statement, merged, order_chain, read_statements, voucher_key_of
+from agents.authority.owners import find_owner
 from agents.authority.store import Store
 from agents.keys import write_atomically
 from protocol import c509
 from protocol.errors import EnrollmentError, MalformedMessage, ProblemKind, RequestRejected
 from protocol.labels import Domain
 from protocol.path import is_issued_by, verification_key, verify_authority
+from protocol.profiles import profile_of, services_of
 from protocol.validity import Clock
 from protocol.voucher import key_identifier
 
@@ -144,6 +147,39 @@ def _certificate(pem: bytes) -> c509.Certificate:
         return c509.from_der(x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER))
     except (ValueError, x509.InvalidVersion) as error:  # NotConvertible is a ValueError
         raise MalformedMessage(f"not a certificate: {error}") from None
+
+
+def read_owner(word: str, directory: Path, label: str) -> FirstOwner:
+    """Return the operator for whom devices are made.
+
+    Args:
+        word: A PEM file with its CA and those above it, up to a root of its own; or, of one under our own
+            roots, its card, directory, or the name that it is known by.
+        directory: Of the maker's authority.
+        label: Tier 1, of the devices.
+
+    Raises:
+        BadDirectory: There is none, or it gives nothing to such devices.
+        OSError: A file cannot be read.
+    """
+    profile, layout = profile_of(label), Layout(directory)
+    try:
+        file = Path(word)
+        if file.is_file() and b"-----BEGIN" in file.read_bytes()[:MAX_CHAIN_BYTES]:
+            chain = read_chain(file, layout)
+            root = chain[-1]
+            found = verify_authority(chain[:-1] or chain, root=root, authority=None, clock=Clock(None))
+        else:
+            known = find_owner(directory, word).authorities.get(profile.domain)
+            if known is None:
+                raise BadDirectory(f"{word}: has no authority of {profile.domain.value}")
+            found = known
+            root = read_line(layout, read_settings(directory).lines(profile.domain).operator)[0]
+    except EnrollmentError as error:
+        raise BadDirectory(f"{word}: {error}") from None
+    if not found.labels & set(services_of(label)):
+        raise BadDirectory(f"{word}: its CA issues nothing that {label} opens")
+    return FirstOwner(found.key_id, root)
 
 
 def read_voucher_key(file: Path) -> bytes:

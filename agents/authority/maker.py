@@ -5,6 +5,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -38,6 +39,16 @@ _KNOWN_DEVICES = select(DEVICES.c.client_id).where(DEVICES.c.client_id.in_(bindp
 _KNOWN_KEYS = select(KEYS.c.key_hash).where(KEYS.c.key_hash.in_(bindparam("hashes", expanding=True)))
 
 
+@dataclass(frozen=True, slots=True)
+class FirstOwner:
+    """Another operator, for whom devices are made."""
+
+    key_id: bytes
+    """Key identifier of its CA, 32 bytes: what the first vouchers name."""
+    root: c509.Certificate
+    """The root above it, which the devices pin."""
+
+
 class MakerIssuer:
     """A maker, open for work; close it, or use it in a `with`. Threads: any for `issue`.
 
@@ -46,6 +57,7 @@ class MakerIssuer:
         domain: Which of its makers.
         passphrase: Of its keys.
         clock: POSIX seconds.
+        owner: For whom devices are made; None: for the domain's own operator.
 
     Raises:
         BadDirectory: No such maker, or the passphrase is wrong.
@@ -53,7 +65,13 @@ class MakerIssuer:
     """
 
     def __init__(
-        self, directory: Path, domain: Domain, passphrase: bytes, *, clock: Callable[[], float] = time.time
+        self,
+        directory: Path,
+        domain: Domain,
+        passphrase: bytes,
+        *,
+        clock: Callable[[], float] = time.time,
+        owner: FirstOwner | None = None,
     ) -> None:
         settings = read_settings(directory)
         if domain not in settings.domains:
@@ -71,8 +89,12 @@ class MakerIssuer:
             public_key = verification_key(path[0])
             # Of its time, those judge who are shown its certificates.
             authority = verify_authority(path, root=above, authority=None, clock=Clock(None))
-            owner = key_identifier(verification_key(operator[0]))
-            self.anchors: Final = tuple(read_certificate(layout.certificate(name)) for name in roots)
+            own = key_identifier(verification_key(operator[0]))
+            self.anchors: Final = (
+                tuple(read_certificate(layout.certificate(name)) for name in roots)
+                if owner is None or owner.root == root
+                else (owner.root,)
+            )
             """Roots that a device's TLS trusts: its own first, then those of the other domains, under one of
             which the broker's certificate is."""
             self.more_anchors: Final[Mapping[str, c509.Certificate]] = _more_anchors(layout, settings, domain)
@@ -82,16 +104,19 @@ class MakerIssuer:
         if not isinstance(key, ec.EllipticCurvePrivateKey) or public_key != key.public_key():
             raise BadDirectory(f"{domain.value} maker: the CA key and its certificate do not match")
         self.domain: Final = domain
-        self.root: Final = root
-        """The operator's root, pinned in every device."""
+        self.root: Final = root if owner is None else owner.root
+        """The root above the first owner, pinned in every device."""
+        if self.root != root and self.more_anchors:
+            raise BadDirectory(f"{domain.value} maker: its devices pin more roots than another owner's one")
         self.path: Final[Sequence[c509.Certificate]] = path
         """The CA that issues tier 1 certificates, then those above it, without the root."""
         self.authority: Final[Authority] = authority
         """The CA with what its path permits: labels, and prefixes of names."""
         self.key_id: Final = authority.key_id
         """Key identifier of the manufacturer CA, 32 bytes; part of every client-id."""
-        self.owner: Final = owner
+        self.owner: Final = own if owner is None else owner.key_id
         """Key identifier of the operator CA that first vouchers name, 32 bytes."""
+        self._is_own: Final = self.owner == own
         self.voucher_signer: Signer = SoftwareSigner(voucher_key, even_y=False)
         self.voucher_key: PublicKey = voucher_key.public_key()
         """Pinned in every device."""
@@ -166,12 +191,14 @@ class MakerIssuer:
     def register(self, devices: Sequence[MadeDevice]) -> None:
         """Enter devices into the inventory, entitled to every label that theirs opens; all or none.
 
-        The same ones again change nothing.
+        Those that are made for another operator are entitled to nothing here: the inventory knows their
+        names, keys and certificates, so that none is made twice. The same ones again change nothing.
 
         Raises:
             InventoryError: A name is taken by another device, or another maker's to give.
         """
-        services = {label: services_of(label) for label in {device.label for device in devices}}
+        labels = {device.label for device in devices}
+        services = {label: services_of(label) if self._is_own else () for label in labels}
         register_devices(
             self._store,
             [

@@ -54,6 +54,14 @@ def factory(  # noqa: PLR0913, PLR0917 (a command has as many options)
         str | None,
         typer.Option("--operator", metavar="DETRL", help="Of stations: country and operator."),
     ] = None,
+    owner: Annotated[
+        str | None,
+        typer.Option(
+            "--owner",
+            metavar="OWNER|FILE",
+            help="For another operator: known by this name, its card, or PEM of its CA and those above it.",
+        ),
+    ] = None,
     bundle: Annotated[
         str, typer.Option("--bundle", metavar="folder|zip", help="How each device is handed over.")
     ] = "folder",
@@ -81,7 +89,7 @@ def factory(  # noqa: PLR0913, PLR0917 (a command has as many options)
 
     return factory_command.run(
         directory,
-        factory_command.Wish(label, count, sheet, requests, start, prefix, operator),
+        factory_command.Wish(label, count, sheet, requests, start, prefix, operator, owner),
         out,
         bundle=bundle,
         only_good=only_good,

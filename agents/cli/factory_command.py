@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agents.authority import BadDirectory, InventoryError, MakerIssuer, WrongStore, read_settings
+from agents.authority.acquaintance import read_owner
 from agents.cli.failure import REFUSED, USAGE, Failure
 from agents.cli.output import console, print_json, progress
 from agents.cli.passphrase import given_passphrase, passphrase_from
@@ -38,6 +39,7 @@ class Wish:
     start: int
     prefix: str | None
     operator: str | None
+    owner: str | None
 
 
 def run(  # noqa: PLR0913 (a command has as many options)
@@ -71,7 +73,8 @@ def run(  # noqa: PLR0913 (a command has as many options)
         read_settings(directory)  # before anybody types a passphrase
         passphrase = passphrase_from(passphrase_file, what="the maker's keys")
         device_passphrase = given_passphrase(device_passphrase_file, variable=None)
-        with MakerIssuer(directory, profile_of(wish.label).domain, passphrase) as maker:
+        owner = None if wish.owner is None else read_owner(wish.owner, directory, wish.label)
+        with MakerIssuer(directory, profile_of(wish.label).domain, passphrase, owner=owner) as maker:
             order = _order(maker, wish, prefix)
             if dry_run or out is None:
                 return _report(check_inventory(maker, order), as_json=as_json)

@@ -105,6 +105,11 @@ def _look(directory: Path, settings: Settings, wish: Wish, store: Store, now: in
     profile = _profile(wish, manifest)
     if profile.domain not in settings.domains:
         raise Failure(f"{directory}: has no domain {profile.domain.value}")
+    if manifest is not None and manifest.owner != operator_of(layout, settings, profile.domain):
+        raise Failure(
+            f"{wish.file}: the vouchers of this batch name another owner, {manifest.owner.hex()[:16]}…; that"
+            " one gives the devices away (trillium transfer), or a factory makes them for us (--owner)"
+        )
     makers = Acquaintances(directory, settings, profile.domain, store, clock)
     arrivals = _arrivals(wish, manifest)
     if wish.maker_ca is None:
@@ -117,12 +122,7 @@ def _look(directory: Path, settings: Settings, wish: Wish, store: Store, now: in
     total = None if manifest is None else len(manifest.entries)
     with progress("certificates looked at", total) as advance:
         intake = look_at(arrivals, Judge(trusted, profile, now), store, lambda at: advance(at, total))
-    case = _Case(profile, trusted, statement, intake)
-    if manifest is not None and manifest.owner != operator_of(layout, settings, profile.domain):
-        case.notes.append(
-            "their vouchers name another owner: they come here once they are transferred (trillium transfer)"
-        )
-    return case
+    return _Case(profile, trusted, statement, intake)
 
 
 def _manifest(directory: Path, settings: Settings, wish: Wish, store: Store, clock: Clock) -> Manifest | None:

@@ -149,7 +149,7 @@ def counted(maker: Maker, label: str, count: int, numbering: Numbering, *, start
         raise FactoryError(f"a batch has 1 to {MAX_BATCH} devices")
     if start < 0 or start + count - 1 > numbering.last:
         raise FactoryError(f"serial numbers of {label} are 0 to {numbering.last}")
-    digest = _digest(maker, label, "count", count, start, numbering.prefix, numbering.operator)
+    digest = digest_of(maker, label, "count", count, start, numbering.prefix, numbering.operator)
     return Order(label, f"{count} from {start} on", digest, _Counted(numbering, start, count))
 
 
@@ -184,7 +184,7 @@ def from_sheet(maker: Maker, label: str, data: bytes, numbering: Numbering | Non
     except SheetError as error:
         raise FactoryError(f"CSV: {error}") from None
     prefix = b"" if numbering is None else numbering.prefix
-    digest = _digest(maker, label, "csv", hashlib.sha256(data).digest(), prefix)
+    digest = digest_of(maker, label, "csv", hashlib.sha256(data).digest(), prefix)
     return Order(label, "a CSV file", digest, items, tuple(wrong), where)
 
 
@@ -241,5 +241,6 @@ def _taken(maker: Maker, items: Sequence[Item]) -> Iterator[tuple[int, str]]:
                 yield start + offset, "its key was certified before"
 
 
-def _digest(maker: Maker, *parts: object) -> bytes:
-    return hashlib.sha256(cbor.encode([maker.authority.key_id, *parts])).digest()
+def digest_of(maker: Maker, *parts: object) -> bytes:
+    """Return what an order is known by: whose devices, for whom, and which."""
+    return hashlib.sha256(cbor.encode([maker.authority.key_id, maker.owner, *parts])).digest()

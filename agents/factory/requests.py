@@ -30,6 +30,7 @@ from agents.factory.order import (
     FactoryError,
     Item,
     Order,
+    digest_of,
     repeated,
     tier_one,
     wrong_name,
@@ -106,8 +107,7 @@ def from_requests(maker: Maker, label: str, folder: Path, sheet: bytes | None = 
             where.append(path.name)
     for name, row in (rows or {}).items():
         wrong.append(Wrong(row.where, row.cells.get("device", ""), f"there is no file {name!r}"))
-    parts = [maker.authority.key_id, label, "requests", content.digest()]
-    digest = hashlib.sha256(cbor.encode(parts)).digest()
+    digest = digest_of(maker, label, "requests", content.digest())
     return Order(label, f"requests in {folder.name}", digest, items, tuple(wrong), where)
 
 

@@ -14,21 +14,26 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from sqlalchemy import delete, update
 
 from agents.authority import BadDirectory, MakerIssuer, Store, initialise, list_devices, open_store
+from agents.authority.acquaintance import read_owner
 from agents.authority.audit import read_record
 from agents.authority.domain import load_domain
 from agents.authority.makers import MAKERS, Statement, order_chain
 from agents.authority.schema import AUDIT
 from agents.cli import import_command
+from agents.devices.agent import Device as DeviceAgent
+from agents.devices.identity import Identity
 from agents.factory import make_batch
 from protocol.errors import RequestRejected
 from protocol.labels import Domain
 from protocol.path import verify_leaf
 from protocol.profiles import NameSpace, Prefix, profile_of
-from protocol.validity import Clock
+from protocol.validity import Clock as Time
 from tests.ev_world import NOW, YEAR, Party, Wish, root
 from tests.integration.cli_world import as_json, done, refused, trillium
+from tests.rig import Clock, Device, rig_in
 
 PASSPHRASE = b"correct horse"
+KEY = Path("makers", "metering", "voucher-key.der")
 
 
 @pytest.fixture(autouse=True)
@@ -56,11 +61,20 @@ def operator(templates: Path, tmp_path: Path) -> Path:
 
 
 class Factory:
-    """Another scheme's factory with a batch of meters."""
+    """Another scheme's factory with a batch of meters for an operator."""
 
-    def __init__(self, directory: Path, folder: Path) -> None:
+    def __init__(self, directory: Path, folder: Path, operator: Path) -> None:
         self.directory, self.batch = directory, folder / "batch"
-        with MakerIssuer(directory, Domain.METERING, PASSPHRASE, clock=lambda: NOW - 10) as maker:
+        line = (
+            operator / "certificates" / f"{name}.pem"
+            for name in ("metering-operator", "metering-root", "root")
+        )
+        self.owner = folder / "owner.pem"
+        self.owner.write_bytes(b"".join(file.read_bytes() for file in line))
+        owner = read_owner(str(self.owner), directory, "meter-boot")
+        with MakerIssuer(
+            directory, Domain.METERING, PASSPHRASE, clock=lambda: NOW - 10, owner=owner
+        ) as maker:
             self.names = list(make_batch(maker, "meter-boot", 3, self.batch).names())
         self.manifest = self.batch / "manifest.cose"
         self.key = directory / "makers" / "metering" / "voucher-key.der"
@@ -78,8 +92,8 @@ class Factory:
 
 
 @pytest.fixture
-def factory(templates: Path, tmp_path: Path) -> Factory:
-    return Factory(Path(shutil.copytree(templates / "maker", tmp_path / "maker")), tmp_path)
+def factory(templates: Path, tmp_path: Path, operator: Path) -> Factory:
+    return Factory(Path(shutil.copytree(templates / "maker", tmp_path / "maker")), tmp_path, operator)
 
 
 class Oem:
@@ -140,12 +154,98 @@ def test_another_factorys_manifest_is_taken_when_its_maker_is_trusted(
     assert inventory(operator) == []
     told = as_json("import", operator, *factory.options("--trust-maker", "fab", "--approved-by", "Ada"))
     assert (told["good"], told["known"], told["wrong"], told["entered"]) == (3, 0, [], True)
-    assert "name another owner" in told["notes"][0]
+    assert told["notes"] == []
     assert inventory(operator) == factory.names
     (detail,) = events(operator)
     assert detail.startswith("maker fab (TRL) by Ada: ")
     again = as_json("import", operator, factory.manifest)
     assert (again["good"], again["known"]) == (0, 3)
+
+
+def test_what_was_made_for_another_operator_enrolls_there_and_gets_nothing_here(
+    operator: Path, factory: Factory, tmp_path: Path
+) -> None:
+    done("import", operator, *factory.options("--trust-maker", "fab"))
+    shutil.move(operator / "roots", tmp_path / "far-away")
+    folder = factory.batch / factory.names[0]
+    with DeviceAgent.open(folder, wall=lambda: NOW) as agent:
+        owner = agent.status().authority
+    with rig_in(tmp_path, directory=operator, clock=Clock(NOW)) as rig:
+        assert owner == rig.makers[Domain.METERING].owner
+        identity = Identity.load(folder)
+        credential = identity.bootstrap(None)
+        device = Device(
+            identity.device,
+            identity.domain,
+            owner,
+            identity.client_id,
+            {"meter-boot": (credential.signer, credential.certificate)},  # type: ignore[dict-item]
+        )
+        rig.enrolled(device=device)
+        assert rig.states(device) == ["current"]
+    with open_store(factory.directory) as store:
+        assert {one.entitled for one in list_devices(store)} == {()}
+    batch = ("--label", "meter-boot", "--count", 3, "--out", tmp_path / "again")
+    assert trillium("factory", factory.directory, *batch).code == 1, "the maker knows what it made"
+
+
+def test_an_owner_under_the_same_roots_is_named_by_its_directory(tmp_path: Path) -> None:
+    north, south, roots = tmp_path / "north", tmp_path / "south", tmp_path / "roots"
+    only = (Domain.METERING,)
+    initialise(north, passphrase=PASSPHRASE, now=NOW - YEAR, roots=roots, domains=only)
+    initialise(south, passphrase=PASSPHRASE, now=NOW - YEAR, under=roots, organisation="SOUTH", domains=only)
+    options = ("--label", "meter-boot", "--count", 2, "--out", tmp_path / "meters")
+    made = as_json("factory", north, *options, "--owner", south)["devices"]
+    manifest = tmp_path / "meters" / "manifest.cose"
+    assert "nobody knows" in refused("import", south, manifest, "--voucher-key", north / KEY)
+    chain = tmp_path / "chain.pem"
+    chain.write_bytes((north / "certificates" / "metering-maker.pem").read_bytes())
+    maker = ("--maker-ca", chain, "--trust-maker", "north")
+    done("import", south, manifest, "--voucher-key", north / KEY, *maker)
+    assert inventory(south) == made
+
+
+def test_a_manifest_whose_vouchers_name_another_owner_is_refused(
+    operator: Path, factory: Factory, tmp_path: Path
+) -> None:
+    with MakerIssuer(factory.directory, Domain.METERING, PASSPHRASE, clock=lambda: NOW - 10) as maker:
+        make_batch(maker, "meter-boot", 1, tmp_path / "own", start=100)
+    factory.manifest = tmp_path / "own" / "manifest.cose"
+    assert "name another owner" in refused("import", operator, *factory.options("--trust-maker", "fab"))
+    assert inventory(operator) == []
+
+
+@pytest.mark.parametrize(
+    ("owner", "words"),
+    [
+        ("nobody", "nobody knows the owner"),
+        ("MAKER", "issues nothing that meter-boot opens"),
+        ("LONE", "the CA above"),
+        ("SELF", "is this authority itself"),
+    ],
+)
+def test_an_owner_that_cannot_be_one_is_told(
+    operator: Path, factory: Factory, tmp_path: Path, owner: str, words: str
+) -> None:
+    lone = tmp_path / "lone.pem"
+    lone.write_bytes((operator / "certificates" / "metering-operator.pem").read_bytes())
+    places = {"MAKER": str(factory.chain), "LONE": str(lone), "SELF": str(factory.directory)}
+    with pytest.raises(BadDirectory, match=words):
+        read_owner(places.get(owner, owner), factory.directory, "meter-boot")
+
+
+def test_cars_pin_more_roots_than_another_owners_one(
+    factory: Factory, operator: Path, tmp_path: Path
+) -> None:
+    directory = tmp_path / "cars"
+    initialise(directory, passphrase=PASSPHRASE, now=NOW - YEAR, domains=(Domain.EV_MO, Domain.EV_CPS))
+    pem = tmp_path / "mo.pem"
+    certificates = operator / "certificates"
+    names = ("ev-mo-operator", "ev-mo-sub1-operator", "mo-root")
+    pem.write_bytes(b"".join((certificates / f"{name}.pem").read_bytes() for name in names))
+    owner = read_owner(str(pem), directory, "ev-oem")
+    with pytest.raises(BadDirectory, match="pin more roots"):
+        MakerIssuer(directory, Domain.EV_MO, PASSPHRASE, owner=owner)
 
 
 def test_a_dry_run_looks_at_everything_and_changes_nothing(operator: Path, factory: Factory) -> None:
@@ -263,7 +363,7 @@ def test_the_authority_takes_a_stated_maker_for_its_label_and_prefixes_only(oper
     done("import", operator, oem.file("1.pem", oem.car(1).pem), *oem.trusted())
     authority = load_domain(operator, Domain.EV_MO, PASSPHRASE, NOW)
     (maker,) = (one for one in authority.makers if one.public_key == oem.sub2.key.public_key())
-    profile, clock = profile_of("ev-oem"), Clock(NOW)
+    profile, clock = profile_of("ev-oem"), Time(NOW)
     assert verify_leaf(oem.car(2).certificate, maker, profile, clock) == oem.car(2).certificate.subject.cn
     stolen = oem.car(3, cn="TRL000000000000010")
     with pytest.raises(RequestRejected, match="WMI TRL is not the CA's"):
