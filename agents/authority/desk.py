@@ -114,6 +114,27 @@ class Desk:
             for ticket in tickets:
                 if ticket.reply is None:
                     ticket.reply = UNAVAILABLE
+        except Exception as error:  # noqa: BLE001 (a fault of ours, which must not be everybody's outage)
+            self._contain(error, [ticket for ticket in tickets if ticket.reply is None], now)
+
+    def _contain(self, error: Exception, tickets: Sequence[Ticket], now: float) -> None:
+        """Find out which request a fault of ours is in; the others are answered as if nothing were.
+
+        What was written before the fault is found again: the same request never gets two certificates.
+        """
+        if len(tickets) > 1:
+            for ticket in tickets:
+                self.process([ticket])
+            return
+        for ticket in tickets:
+            ticket.reply = UNAVAILABLE
+            # Whoever repeats it is put off like anybody else who costs us work for nothing.
+            self._failures.charge(origin(ticket.inbound.source), now)
+            _LOG.error(
+                "a fault of ours",
+                exc_info=error,
+                extra={"source": ticket.inbound.source, "label": ticket.inbound.label[:64]},
+            )
 
     def _process(self, tickets: Sequence[Ticket], now: float) -> None:
         asking = [ticket for ticket in tickets if self._receive(ticket, now)]

@@ -87,7 +87,8 @@ def initialise(  # noqa: PLR0913 (what an authority is made of, each by its name
         sub_cas: CAs between root and end entity in EV charging, 0 to 3.
         url: http, without a slash at the end: where EV certificates say that revocation is published.
         prefixes: What the makers' names begin with, each in its name space; where none of a name space is
-            given, `agents.factory.names.DEFAULT_PREFIX`.
+            given, `agents.factory.names.DEFAULT_PREFIX`; under the roots of another, whose maker may have
+            that, none: such a maker names no devices.
 
     Raises:
         BadDirectory: Something is there already, or an argument will not do. Nothing was changed.
@@ -210,6 +211,7 @@ class _Works:
         self._labels: dict[str, list[str]] = {}
         self._below: dict[str, int] = {}
         self._made: dict[str, Ca] = {}
+        self._is_guest = False
         for domain in settings.domains:
             labels, lines = Labels.of(domain), settings.lines(domain)
             for line, listed in ((lines.maker, labels.maker), (lines.operator, labels.operator)):
@@ -220,6 +222,7 @@ class _Works:
 
     def take(self, folder: Path, passphrase: bytes) -> None:
         """Take every CA that issues no end entities from where its key is kept."""
+        self._is_guest = True
         for name, profile in self._settings.offline.items():
             try:
                 key = load_private_key(folder / f"{name}.key", passphrase)
@@ -264,7 +267,9 @@ class _Works:
             self._owner,
             above,
             labels=labels,
-            prefixes=_prefixes_of(labels, self._prefixes) if is_issuing else (),
+            prefixes=_prefixes_of(labels, self._prefixes, has_default=not self._is_guest)
+            if is_issuing
+            else (),
             path_length=self._below[profile.name],
             pointers=None if above is None else self._settings.pointers(above.profile.name),
             now=self._now,
@@ -302,7 +307,7 @@ def install_operator(
     publish(layout, f"{domain.value}-registration", registration.certificate)
 
 
-def _prefixes_of(labels: Sequence[str], prefixes: Sequence[Prefix]) -> list[Prefix]:
+def _prefixes_of(labels: Sequence[str], prefixes: Sequence[Prefix], *, has_default: bool) -> list[Prefix]:
     """Return the prefixes of a maker of these labels: of each name space those given, or the default.
 
     Operators give no names, and are not restricted.
@@ -313,7 +318,7 @@ def _prefixes_of(labels: Sequence[str], prefixes: Sequence[Prefix]) -> list[Pref
         space = name_space(naming)
         if space is not None:
             given = [prefix for prefix in prefixes if prefix.space is space]
-            found += given or [Prefix(space, DEFAULT_PREFIX[naming])]
+            found += given or ([Prefix(space, DEFAULT_PREFIX[naming])] if has_default else [])
     return list(dict.fromkeys(found))
 
 

@@ -1,12 +1,15 @@
 """Certificates and files that no issuer would make: they are refused, and nobody trips over them."""
 
 import base64
+from collections.abc import Sequence
 from pathlib import Path
 
+import anyio
 import pytest
 
 from agents.authority import Layout
 from agents.authority.acquaintance import read_chain
+from agents.authority.verification import Verified, Verifier
 from agents.cli import app
 from agents.cli.failure import Failure
 from agents.cli.tier1_file import read_tier1
@@ -15,8 +18,9 @@ from protocol import c509
 from protocol.cose import Algorithm
 from protocol.errors import MalformedMessage, ProblemKind
 from protocol.ev.installation import load_certificate
+from protocol.exchange.authority_effects import Verify
 from protocol.low_s import with_low_s
-from protocol.ports import Content
+from protocol.ports import Content, Reply
 from protocol.problem import Problem
 from tests.ev_world import EvWorld
 from tests.rig import NOW, Device, new_key, open_rig
@@ -99,3 +103,37 @@ def test_a_negative_serial_number_is_shown_as_it_is() -> None:
     (finding,) = inspect(bytes(der), NOW)
     (shown,) = [field for field in finding.fields if field.name == "serial number"]
     assert shown.text.startswith("-")
+
+
+async def test_a_fault_of_ours_in_one_request_is_not_everybodys_outage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody knows such a request; so the fault is put in."""
+    async with open_rig(tmp_path) as rig:
+        devices = [rig.device() for _ in range(6)]
+        requests = [device.enroll(new_key()) for device in devices]
+        real, hard = Verifier.verify, requests[3].body[-8:]
+
+        def trips(self: Verifier, checks: Sequence[Verify]) -> list[Verified]:
+            if any(check.outer.signature.endswith(hard) for check in checks):
+                raise ZeroDivisionError
+            return real(self, checks)
+
+        monkeypatch.setattr(Verifier, "verify", trips)
+        replies: dict[int, Reply] = {}
+
+        async def ask(number: int) -> None:
+            replies[number] = await rig.agent.handle(requests[number])
+
+        async with anyio.create_task_group() as tasks:
+            for number in range(len(requests)):
+                tasks.start_soon(ask, number)
+        assert [isinstance(replies[number], Content) for number in range(6)] == [n != 3 for n in range(6)]
+        put_off = replies[3]
+        assert isinstance(put_off, Problem)
+        assert put_off.kind is ProblemKind.UNAVAILABLE
+        assert [record.message for record in caplog.records if record.levelname == "ERROR"] == [
+            "a fault of ours"
+        ]
+        monkeypatch.undo()
+        assert isinstance(await rig.agent.handle(devices[0].enroll(new_key())), Content), "it goes on"

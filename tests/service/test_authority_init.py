@@ -216,6 +216,8 @@ def test_a_second_authority_may_stand_under_the_roots_of_the_first(tmp_path: Pat
     assert theirs.key_id != ours.key_id
     assert theirs.issuer.certificate.subject.cn == "BBB-M"
     assert not (second / "roots").exists()
+    with MakerIssuer(second, Domain.METERING, b"other", clock=lambda: NOW) as maker:
+        assert not maker.authority.gives, "the first maker's names are its own"
     assert readable_roots(second, read_settings(second)) == roots
 
 
