@@ -267,3 +267,11 @@ def opened(
 def package_of(reply: Reply) -> bytes:
     assert isinstance(reply, Content), reply
     return reply.body
+
+
+async def enrolled_service(scene_: Scene) -> Path:
+    """Return the identity folder of a provisioning service that has its certificate (part 2)."""
+    (folder, *_) = sorted(path.parent for path in (scene_.folder / "ev-service").glob("*/identity.json"))
+    async with open_device(folder, wall=scene_.clock, patience=QUICK) as device:
+        await device.enroll("ev-cps", Port(scene_.agent))
+    return folder
