@@ -44,8 +44,11 @@ class Held:
 def find_devices(store: Store, words: Sequence[str]) -> list[Held]:
     """Return the devices of these names or client-ids, in order, each once.
 
+    A name may be that of several identities: a car for both parts of ISO 15118 has one in each of two
+    domains, and goes as a whole.
+
     Raises:
-        InventoryError: One is not there, or several makers have one of that name.
+        InventoryError: One is not there, or several makers of one domain have one of that name.
     """
     found: dict[int, Any] = {}
     with store.reading() as connection:
@@ -64,7 +67,7 @@ def find_devices(store: Store, words: Sequence[str]) -> list[Held]:
     chosen: dict[int, Any] = {}
     for word in words:
         rows = by_word[word]
-        if len(rows) > 1:
+        if len({row.domain for row in rows.values()}) < len(rows):
             ids = ", ".join(row.client_id for row in rows.values())
             raise InventoryError(f"several makers have a device {word!r}; say which by client-id: {ids}")
         chosen |= rows

@@ -87,8 +87,7 @@ def replace_certificate(
         InventoryError: Not by the device's maker, for another device or label, or its key is somebody's
             already. Nothing was changed.
     """
-    (device,) = find_devices(store, [word])
-    certificate = _verify(device, encoded, makers)
+    device, certificate = _verify(find_devices(store, [word]), encoded, list(makers))
     algorithm = certificate.public_key_algorithm
     assert isinstance(algorithm, int)
     key_hash = rules.key_hash(algorithm, certificate.public_key)
@@ -120,20 +119,30 @@ def replace_certificate(
     )
 
 
-def _verify(device: Held, encoded: bytes, makers: Iterable[Authority]) -> c509.Certificate:
+def _verify(
+    devices: Sequence[Held], encoded: bytes, makers: Sequence[Authority]
+) -> tuple[Held, c509.Certificate]:
+    """Return the certificate, and which identity of the device it is for (mostly there is one only)."""
+    refusals: list[str] = []
+    for device in devices:
+        try:
+            return device, _verify_for(device, encoded, makers)
+        except (InventoryError, EnrollmentError) as error:
+            refusals.append(f"{device.name}: {error}")
+    raise InventoryError("; ".join(dict.fromkeys(refusals)))
+
+
+def _verify_for(device: Held, encoded: bytes, makers: Sequence[Authority]) -> c509.Certificate:
     maker = next((maker for maker in makers if maker.key_id == device.maker), None)
     if maker is None:
-        raise InventoryError(f"{device.name}: nobody knows its maker, {device.maker.hex()}")
-    try:
-        certificate = c509.decode_certificate(encoded)
-        # Of its time, those judge who are shown it.
-        name = verify_leaf(certificate, maker, profile_of(device.label), Clock(None))
-        if not c509.is_canonical(certificate):
-            raise InventoryError(f"{device.name}: the certificate is encoded in another way than ours")
-    except EnrollmentError as error:
-        raise InventoryError(f"{device.name}: {error}") from None
+        raise InventoryError(f"nobody knows its maker, {device.maker.hex()}")
+    certificate = c509.decode_certificate(encoded)
+    # Of its time, those judge who are shown it.
+    name = verify_leaf(certificate, maker, profile_of(device.label), Clock(None))
+    if not c509.is_canonical(certificate):
+        raise InventoryError("the certificate is encoded in another way than ours")
     if name != device.name:
-        raise InventoryError(f"{device.name}: the certificate is for {name}")
+        raise InventoryError(f"the certificate is for {name}")
     return certificate
 
 

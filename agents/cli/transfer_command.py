@@ -230,13 +230,16 @@ def replace_key(
         raise Failure(f"--reason {reason}: superseded or key-compromise", USAGE)
     certificate = read_tier1(file)
     with _opened(directory) as store:
-        (device,) = find_devices(store, [word])
-        makers = verified_makers(store, Layout(directory), read_settings(directory), device.domain)
+        settings, layout = read_settings(directory), Layout(directory)
+        domains = {device.domain for device in find_devices(store, [word])}
+        makers = [
+            maker for domain in domains for maker in verified_makers(store, layout, settings, domain).values()
+        ]
         done = replace_certificate(
             store,
             word,
             certificate,
-            makers.values(),
+            makers,
             now=int(time.time()),
             approved_by=approved_by,
             reason=why,
