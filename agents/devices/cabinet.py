@@ -92,12 +92,13 @@ class Cabinet:
             OSError: The disk failed; what was there before still is, or else `content`.
         """
         if not self._folder.is_dir():
-            self._folder.mkdir(mode=0o700)
+            # Several threads may be the first.
+            self._folder.mkdir(mode=0o700, exist_ok=True)
             sync_folder(self._folder.parent)
         item: list[object] = [_VERSION, None, None, content]
         if self._passphrase is not None:
             # One salt for all that this process writes: a random nonce is enough for 2^32 of them.
-            salt = next(iter(self._ciphers), None) or os.urandom(_SALT_BYTES)
+            salt = next(iter([*self._ciphers]), None) or os.urandom(_SALT_BYTES)
             nonce = os.urandom(_NONCE_BYTES)
             item = [_VERSION, salt, nonce, self._cipher(salt).encrypt(nonce, content, name.encode())]
         write_atomically(self._path(name), cbor.encode(item))
