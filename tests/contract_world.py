@@ -118,10 +118,10 @@ class Scene:
 
     def prepare(self) -> int:
         """Make what can be made ahead; return how many."""
-        made = 0
-        while count := self.agent.readiness.step():
-            made += count
-        return made
+        before = self.agent.readiness.made
+        while self.agent.readiness.step():
+            pass
+        return self.agent.readiness.made - before
 
     def vouching(self, label: str, name: str = "cps-1") -> Vouching:
         """Return a key with a new certificate of this label, whatever may sign with it."""

@@ -37,6 +37,8 @@ from protocol.profiles import Profile, profile_of
 
 CHUNK: Final = 16
 """Contracts made at a time: 20 ms of work (P-521), for which a request waits at most."""
+LOOKS: Final = 256
+"""Grants looked at in one transaction: a few queries each, 50 ms or so where nothing is to be made."""
 PAUSE: Final = 1.0
 """Seconds between two looks where there was nothing to do, and between two chunks under load."""
 BUSY_PAUSE: Final = 0.1
@@ -62,7 +64,7 @@ _DUE = (
         _G.label.in_(bindparam("labels", expanding=True)),
     )
     .order_by(_G.look_at)
-    .limit(CHUNK)
+    .limit(bindparam("most"))
 )
 _SETTLED = (
     select(_I.certificate_id)
@@ -74,7 +76,7 @@ _SETTLED = (
             and_(_C.state.is_(None), _I.fresh_until < bindparam("now")),
         ),
     )
-    .limit(CHUNK * CHUNK)
+    .limit(LOOKS)
 )
 _REVISION = select(COUNTERS.c.value).where(COUNTERS.c.name == REVISION)
 _LOOK_AGAIN = (
@@ -170,18 +172,18 @@ class Readiness:
                 await anyio.sleep(BUSY_PAUSE)
                 waited += BUSY_PAUSE
             try:
-                made = await to_thread.run_sync(self.step, limiter=self._limiter)
+                has_more = await to_thread.run_sync(self.step, limiter=self._limiter)
             except (SQLAlchemyError, OSError) as error:
                 _LOG.error("no contracts are prepared: the store failed", extra={"error": in_words(error)})
-                made = 0
-            if not made:
+                has_more = False
+            if not has_more:
                 await anyio.sleep(PAUSE)
 
-    def step(self) -> int:
-        """Tidy up, and make at most `CHUNK` contracts; return how many."""
+    def step(self) -> bool:
+        """Tidy up, and make at most `CHUNK` contracts; return whether there was anything to do."""
         now = int(self._clock())
         if not self._is_anything_due(now):
-            return 0
+            return False
         with self._store.writing(now) as writing:
             revision, tasks = self._reserve(writing)
         self._seen = revision
@@ -189,17 +191,19 @@ class Readiness:
         if made:
             with self._store.writing(now, durable=False) as writing:
                 self._record(writing, made)
-        count = sum(one is not None for _, one in made)
-        self.made += count
-        return count
+        self.made += sum(one is not None for _, one in made)
+        return True
 
     def _is_anything_due(self, now: int) -> bool:
         with self._store.reading() as connection:
             return (
                 int(connection.execute(_REVISION).scalar_one()) > self._seen
-                or connection.execute(_DUE, {"now": now, "labels": list(self._places)}).first() is not None
+                or connection.execute(_DUE, self._due(now, 1)).first() is not None
                 or connection.execute(_SETTLED, {"now": now}).first() is not None
             )
+
+    def _due(self, now: int, most: int) -> dict[str, object]:
+        return {"now": now, "labels": list(self._places), "most": most}
 
     def _reserve(self, writing: Writing) -> tuple[int, list[_Task]]:
         connection = writing.connection
@@ -207,8 +211,14 @@ class Readiness:
         if revision > self._seen:
             connection.execute(_LOOK_AGAIN, {"seen": self._seen, "of": list(self._issuers)})
         forget(writing, connection.execute(_SETTLED, {"now": writing.now}).scalars().all())
-        due = connection.execute(_DUE, {"now": writing.now, "labels": list(self._places)}).all()
-        return revision, [task for grant in due if (task := self._look(writing, grant)) is not None]
+        tasks: list[_Task] = []
+        for grant in connection.execute(_DUE, self._due(writing.now, LOOKS)).all():
+            task = self._look(writing, grant)
+            if task is not None:
+                tasks.append(task)
+            if len(tasks) == CHUNK:
+                break
+        return revision, tasks
 
     def _look(self, writing: Writing, grant: Any) -> _Task | None:  # noqa: ANN401 (a database row)
         """Return what is to be made for one grant; else say when to look again."""

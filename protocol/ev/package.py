@@ -16,6 +16,7 @@ contract chain (MO root); `check` it with the key that came out of the first; `u
 
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -174,6 +175,8 @@ def _check_signer(package: CpsPackage, cps_key: PublicKey) -> None:
         raise RequestRejected(ProblemKind.UNKNOWN_SIGNER, "the package is signed by another certificate")
 
 
+# A service signs many packages with one certificate, and the conversion takes as long as a signature.
+@lru_cache(maxsize=16)
 def _thumbprint(der: bytes) -> bytes:
     return c509.thumbprint(c509.from_der(der).encoded)
 

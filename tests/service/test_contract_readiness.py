@@ -5,10 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from agents.authority import revoke
+from agents.authority import readiness, revoke
 from agents.authority.audit import Event
 from agents.authority.contracts import end_contract
-from agents.authority.readiness import CHUNK
 from protocol import c509
 from protocol.errors import ProblemKind
 from protocol.ev import CpsPackage, Edition
@@ -183,9 +182,9 @@ def test_nothing_follows_a_certificate_that_lasts_as_long_as_its_contract(one: S
 def test_an_intent_that_a_crash_left_is_made_with_the_serial_it_had(one: Scene) -> None:
     car = one.car()
     one.grant(car)
-    readiness = one.agent.readiness
+    made_ahead = one.agent.readiness
     with one.store.writing(NOW) as writing:
-        _, (task,) = readiness._reserve(writing)
+        _, (task,) = made_ahead._reserve(writing)
     assert stages(one) == ["reserved"]
     assert one.prepare() == 1
     assert prepared(one) == task.draft.serial
@@ -195,13 +194,13 @@ def test_an_intent_that_a_crash_left_is_made_with_the_serial_it_had(one: Scene) 
 def test_a_contract_that_ends_while_it_is_made_is_not_there_afterwards(one: Scene) -> None:
     car = one.car()
     one.grant(car)
-    readiness = one.agent.readiness
+    made_ahead = one.agent.readiness
     with one.store.writing(NOW) as writing:
-        _, (task,) = readiness._reserve(writing)
-    made = readiness._make(task)
+        _, (task,) = made_ahead._reserve(writing)
+    made = made_ahead._make(task)
     end_contract(one.store, EMAID, NOW)
     with one.store.writing(NOW) as writing:
-        readiness._record(writing, [(task, made)])
+        made_ahead._record(writing, [(task, made)])
     assert one.rows("installations")["installations"] == []
 
 
@@ -232,11 +231,26 @@ def test_a_claim_without_its_answer_is_found_again(one: Scene, monkeypatch: pyte
     assert serial(one.ask(request)) == made
 
 
-def test_chunks_are_bounded_and_follow_each_other(one: Scene) -> None:
+def test_chunks_are_bounded_and_follow_each_other(one: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readiness, "CHUNK", 2)
     for number in range(3):
         one.grant(one.car(number), f"DE83D00000000{number}")
-    assert one.agent.readiness.step() <= CHUNK
+    assert one.agent.readiness.step()
+    assert one.agent.readiness.made == 2
+    assert one.agent.readiness.step()
+    assert not one.agent.readiness.step()
     assert [contract.state for contract in one.contracts()] == ["ready"] * 3
+
+
+def test_grants_where_nothing_is_to_be_made_hold_up_nobody(
+    one: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readiness, "LOOKS", 1)
+    for number in range(2):
+        one.grant(one.car(number), f"DE83D00000000{number}")
+        one.ask(one.car(number).request(A))  # has its contract, and nothing more is to be made
+    one.grant(one.car(2))
+    assert one.prepare() == 1
 
 
 def test_without_a_service_contracts_are_prepared_all_the_same(one: Scene) -> None:
