@@ -12,6 +12,7 @@ ORDER = (
     "c509",
     "validator",
     "authority",
+    "contract",
     "factory",
     "labels",
     "transfer",
