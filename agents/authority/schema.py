@@ -175,6 +175,7 @@ INSTALLATIONS: Final = Table(
     Column("installation", LargeBinary),
     Column("characters", Integer),  # of its EXI form in base64, at most
     Index("one_prepared", "grant_id", unique=True, sqlite_where=text("stage != 'claimed'")),
+    Index("installations_by_recipient", "recipient_id"),
     Index("installations_claimed", "certificate_id", sqlite_where=text("stage = 'claimed'")),
 )
 """Certificates with generated keys, each wrapped to its recipient: prepared, or given and not confirmed."""

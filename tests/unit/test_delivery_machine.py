@@ -131,6 +131,18 @@ def for_another_request(bench: Bench, request: Outbound) -> Content:
     return bench.packed(replace(request, body=request.body + b"\0"))
 
 
+def recorded_before(bench: Bench, request: Outbound) -> Content:
+    """An old answer to the same car, from the same service, for a request of another day."""
+    earlier = Bench(bench.scene, bench.car)
+    return earlier.packed(earlier.start())
+
+
+def with_another_name(bench: Bench, request: Outbound) -> Content:
+    """Signed, but the name beside the certificate is not its own (part 2), or another car's (part 20)."""
+    name = "DE83D000000001" if bench.scene.edition is Edition.PART_2 else bench.scene.car(1).identity.device
+    return bench.packed(request, replace(bench.made(), name=name))
+
+
 def by_a_station(bench: Bench, request: Outbound) -> Content:
     station = bench.scene.vouching(SECC[bench.scene.edition], "DETRLS" + "0" * 32)
     return bench.packed(request, vouching=station)
@@ -189,6 +201,8 @@ def garbage(bench: Bench, request: Outbound) -> Content:
 LIES: list[Callable[[Bench, Outbound], Content]] = [
     other_car,
     for_another_request,
+    recorded_before,
+    with_another_name,
     by_a_station,
     by_a_contract,
     by_a_service_without_its_chain,
