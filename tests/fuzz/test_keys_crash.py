@@ -1,6 +1,6 @@
 """Meters and their head-end are killed at random moments of one rollover after the other, and never part.
 
-TRILLIUM_CRASHES sets how often (a tenth of it, 5 at least: each takes 2.5 s); TRILLIUM_SEED repeats a run's moments.
+TRILLIUM_CRASHES sets how often (a tenth of it, 5 at least, as each takes 2.5 s); TRILLIUM_SEED repeats a run.
 """
 
 import os
