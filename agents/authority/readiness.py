@@ -92,10 +92,8 @@ _LOOK_AGAIN = (
     .values(look_at=0)
 )
 _PREPARED = (
-    select(INSTALLATIONS, KEYS.c.serial, KEYS.c.not_before, KEYS.c.not_after, _C.state, _C.public_key)
-    .select_from(
-        INSTALLATIONS.join(KEYS, KEYS.c.id == _I.certificate_id).join(CERTIFICATES, _C.id == _I.recipient_id)
-    )
+    select(INSTALLATIONS, KEYS.c.serial, KEYS.c.not_before, KEYS.c.not_after)
+    .select_from(INSTALLATIONS.join(KEYS, KEYS.c.id == _I.certificate_id))
     .where(_I.grant_id == bindparam("grant"), _I.stage != CLAIMED)
 )
 _ALIVE = select(_C.id, _C.state, _C.not_before, _C.not_after, _C.public_key, _C.algorithm).where(
@@ -229,7 +227,6 @@ class Readiness:
             is_good = (
                 recipient is not None
                 and prepared.recipient_id == recipient.id
-                and prepared.state == life.CURRENT
                 and prepared.fresh_until >= writing.now
             )
             if is_good and prepared.stage == READY:

@@ -154,6 +154,20 @@ async def test_the_next_one_is_ready_when_a_car_may_want_to_renew(both: Scene) -
     assert car.states() == ["superseded", "current"]
 
 
+async def test_what_is_ready_for_a_renewal_is_not_given_to_the_provisioning_key(one: Scene) -> None:
+    """It could not open it."""
+    car = one.car()
+    one.grant(car)
+    async with opened(one) as device:
+        port = Port(one.agent)
+        await device.obtain_contract(port)
+        one.clock.now += int(0.86 * YEAR)
+        one.services[CPS[one.edition]] = one.vouching(CPS[one.edition])
+        assert one.prepare() == 1
+        made = prepared(one)
+        assert (await device.obtain_contract(port)).serial != made
+
+
 async def test_after_a_revoked_contract_the_next_one_is_ready(one: Scene) -> None:
     car = one.car()
     one.grant(car)
