@@ -1,5 +1,6 @@
 """A real authority with cars, a provisioning service, and contracts: nothing in it is a mock."""
 
+import atexit
 import hashlib
 import os
 import shutil
@@ -58,6 +59,7 @@ CARS: Final = 3
 def template(sub_cas: int = 2) -> Path:
     """Return a folder with an authority and a few cars of each edition, made once."""
     folder = Path(mkdtemp(prefix="contracts-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     directory = folder / "authority"
     initialise(
         directory,
