@@ -28,7 +28,7 @@ from agents.cli.failure import REFUSED, USAGE, Failure
 from agents.cli.ocsp_listener import listening
 from agents.cli.passphrase import passphrase_from
 from agents.cli.serve_counts import Counts, print_line
-from agents.cli.vouching import open_services
+from agents.cli.vouching import open_services, say_what_is_missing
 from agents.metering.mailbox import PostOffice
 from agents.verifier import Verifier, open_verifier
 from broker import embedded
@@ -182,8 +182,7 @@ async def _serve(options: Options, passphrase: bytes) -> None:
         authority = await stack.enter_async_context(
             open_authority(options.directory, passphrase, services=services)
         )
-        for service in services.values():
-            await anyio.to_thread.run_sync(service, int(time.time()))  # says what to do where it cannot sign
+        await anyio.to_thread.run_sync(say_what_is_missing, authority.labels, services, int(time.time()))
         relay = _Relay(authority)
         ready: list[str] = []
         broker: EmbeddedBroker | None = None

@@ -1,7 +1,7 @@
 """`serve --cps`: the provisioning services whose certificates sign contract packages."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
@@ -87,14 +87,36 @@ def open_service(folder: Path, option: str, wanted: str, passphrase: bytes) -> S
     return Service(borrowed)
 
 
+_OPTIONS: Final = {"ev-cps": "--cps", "ev20-cps": "--cps20"}
+
+
+def say_what_is_missing(labels: Iterable[str], services: Services, now: int) -> None:
+    """Log for which of `labels` nobody signs packages now, and what to do about it."""
+    for label in labels:
+        wanted = PROFILES[label].vouched_by
+        if wanted is None:
+            continue
+        service = services.get(wanted)
+        if service is not None:
+            service(now)  # says it itself
+            continue
+        opener = ", ".join(PROFILES[wanted].opened_by)
+        _LOG.warning(
+            "%s is not available: name the %s identity that signs its packages with %s FOLDER",
+            label,
+            opener,
+            _OPTIONS[wanted],
+        )
+
+
 def open_services(cps: Path | None, cps20: Path | None, passphrase: bytes) -> Services:
-    """Return who signs packages, by label; each says now if it cannot.
+    """Return who signs packages, by label.
 
     Raises:
         Failure: A folder that was named cannot be used.
     """
     found: dict[str, Callable[[int], Vouching | None]] = {}
-    for option, folder, label in (("--cps", cps, "ev-cps"), ("--cps20", cps20, "ev20-cps")):
+    for label, folder in (("ev-cps", cps), ("ev20-cps", cps20)):
         if folder is not None:
-            found[label] = open_service(folder, option, label, passphrase).vouching
+            found[label] = open_service(folder, _OPTIONS[label], label, passphrase).vouching
     return found

@@ -69,6 +69,7 @@ def test_a_typed_contract_from_grant_to_end(tmp_path: Path) -> None:
     with serving(directory, "--coap", FREE, "--mqtt", "none", "--cps", service) as serve:
         said = (tmp_path / "serve.log").read_text()
         assert f"trillium device enroll --identity {service}" in said
+        assert "name the ev20-service identity that signs its packages with --cps20 FOLDER" in said
         via = serve.uri("coap")
         granted = as_json("contract", "add", directory, pcid, "de-trl-c00000001", "--until", "2099-12-31")
         assert (granted["contract"], granted["state"], granted["tenant"]) == (EMAID, "granted", "DETRL")
