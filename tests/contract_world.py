@@ -55,11 +55,17 @@ DOMAINS: Final = (
 CARS: Final = 3
 
 
+def _remove(folder: Path, owner: int) -> None:
+    """Remove what was made once, unless this is a child of whoever made it."""
+    if os.getpid() == owner:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 @cache
 def template(sub_cas: int = 2) -> Path:
     """Return a folder with an authority and a few cars of each edition, made once."""
     folder = Path(mkdtemp(prefix="contracts-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    atexit.register(_remove, folder, os.getpid())
     directory = folder / "authority"
     initialise(
         directory,

@@ -214,7 +214,8 @@ class Stage:
 
     async def revoke(self, house: House, device: Identity, labels: tuple[str, ...]) -> None:
         """Revoke everything a device has."""
-        await self.trillium("revoke", house.directory, device.client_id, "--reason", "key-compromise")
+        # A client-id may begin with a hyphen.
+        await self.trillium("revoke", "--reason", "key-compromise", "--", house.directory, device.client_id)
         for label in (device.label, *labels):
             self.ledger.row(label).revoked += 1
 
@@ -228,7 +229,9 @@ class Stage:
     async def transfer(self, old: House, new: House, device: Identity) -> None:
         """Give a device to another authority; it hears nothing of it yet."""
         bundle = self.folder / f"{device.client_id}.transfer"
-        await self.trillium("transfer", old.directory, device.client_id, "--to", new.name, "--out", bundle)
+        await self.trillium(
+            "transfer", "--to", new.name, "--out", bundle, "--", old.directory, device.client_id
+        )
         await self.trillium("import-transfer", new.directory, bundle)
 
     async def come_back(self, device: Identity, old: House) -> None:

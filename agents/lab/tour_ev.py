@@ -62,7 +62,7 @@ async def play(stage: Stage, stack: AsyncExitStack) -> None:
     for fleet in fleets:
         for number, car in enumerate(fleet.cars[:2], start=1):
             stage.step(f"{car.name} is granted contract {fleet.emaid(number)}")
-            await stage.trillium("contract", "add", house.directory, car.client_id, fleet.emaid(number))
+            await stage.trillium("contract", "add", "--", house.directory, car.client_id, fleet.emaid(number))
     stage.step("the house serves again, and prepares the contracts' packages")
     house = House(house.name, house.directory)
     options = [word for fleet in fleets for word in (fleet.edition.option, fleet.service.folder)]
@@ -105,7 +105,7 @@ async def _charge(stage: Stage, house: House, fleet: Fleet) -> None:
     await stage.rekey(plugged, house.via("coap"), contract)
     stage.step(f"{sold.name} gets its contract, and is then sold")
     await stage.enroll(sold, house.via("mqtt"), contract)
-    await stage.trillium("reset", house.directory, sold.client_id)
+    await stage.trillium("reset", "--", house.directory, sold.client_id)
     stage.ledger.row(contract).transferred += 1
     await stage.refused("enroll", sold, house.via("mqtt"), contract, "not_entitled", "owner_changed")
     stage.step(f"{stranger.name} has no contract, and gets none")
