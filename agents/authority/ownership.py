@@ -21,7 +21,7 @@ from agents.authority.audit import Entry, Event
 from agents.authority.grants import end_grants
 from agents.authority.inventory import InventoryError
 from agents.authority.possession import Held, find_devices
-from agents.authority.schema import ANSWERS, CERTIFICATES, DEVICES, OWNERS
+from agents.authority.schema import ANSWERS, CERTIFICATES, DEVICES, OWNERS, REPORTS
 from agents.authority.store import Store, Writing
 from protocol.exchange.request import RevocationReason
 from protocol.labels import Domain
@@ -50,6 +50,9 @@ _ADD = upsert(OWNERS)
 _FORGET_REFUSALS = delete(ANSWERS).where(
     ANSWERS.c.device_id.in_(bindparam("ids", expanding=True)), ANSWERS.c.refusal.is_not(None)
 )
+
+
+_FORGET_REPORTS = delete(REPORTS).where(REPORTS.c.device_id.in_(bindparam("ids", expanding=True)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +252,9 @@ def _hand_over(store: Store, group: Sequence[Held], order: _Order, now: int) -> 
         # What was refused to the owner before may be right for the next one; and who asks again for the owner
         # before shall hear of the newest one.
         connection.execute(_FORGET_REFUSALS, {"ids": ids})
+        gone = [device.id for device in group if not _stays(device, order)]
+        if gone:  # and report to somebody else from now on
+            connection.execute(_FORGET_REPORTS, {"ids": gone})
         for device, row in zip(group, rows, strict=True):
             writing.note(Entry(order.event, device.client_id, device.name, detail=_detail(row)))
     return {

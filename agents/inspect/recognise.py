@@ -7,6 +7,7 @@ from agents.inspect.armour import Block, as_text, is_pem, pem_blocks, plain
 from agents.inspect.certificates import explain_certificate, explain_chain, explain_request, explain_template
 from agents.inspect.finding import Field, Finding, NotRecognised
 from agents.inspect.guess import guess_binary, guess_text
+from agents.inspect.owners import explain_card
 from agents.inspect.signed import explain_problem, explain_sign1, explain_small_array
 from agents.inspect.x509 import explain_der
 from protocol import c509, cbor
@@ -140,12 +141,12 @@ def _chain(data: bytes, now: float) -> Finding | None:
 
 def _other(data: bytes) -> Finding | None:
     try:
-        item = cbor.decode(data)
+        item = cbor.decode(data, max_bytes=MAX_BYTES)
     except MalformedMessage:
         return None
     if isinstance(item, dict) and item.get(1) in (1, 2, 3, 4) and (-4 in item or -1 in item):
         return Finding("cose-key", "COSE_Key: not shown", (Field("private", "yes" if -4 in item else "no"),))
-    return explain_small_array(item)
+    return explain_card(item) or explain_small_array(item)
 
 
 _SHAPES: Final = {0x8B: "a C509 certificate", 0x87: "a C509 request or template", 0x84: "a COSE_Sign1"}

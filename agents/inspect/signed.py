@@ -9,6 +9,7 @@ from typing import Any, Final
 from agents.inspect import words
 from agents.inspect.certificates import explain_certificate, explain_request
 from agents.inspect.finding import Field, Finding
+from agents.inspect.owners import explain_bundle
 from protocol import c509, cbor
 from protocol.cose import Sign1
 from protocol.errors import MalformedMessage, ProblemKind
@@ -75,6 +76,9 @@ def _payload(signed: Sign1) -> _Explained:
 
 
 def _signed_by_pinned_key(item: Any, payload: bytes) -> _Explained:  # noqa: ANN401 (decoded CBOR)
+    bundle = explain_bundle(item)
+    if bundle is not None:
+        return "transfer-bundle", "Transfer bundle: devices for another authority", bundle, ()
     match item:
         case [str(device), bytes(authority), int(epoch)] if len(authority) == _DIGEST_BYTES:
             owner = "the first owner, from the factory" if epoch == 0 else f"owner number {epoch + 1}"
@@ -125,10 +129,10 @@ def _signed_by_certificate(item: Any, payload: bytes) -> _Explained:  # noqa: AN
                 Field("reason", _reason(reason), reason),
             ]
             return "revocation", "Signed revocation by the device itself (rev)", fields, ()
-        case [bytes(digest), int(number), str(detail), (int() | None) as pause] if (
+        case [bytes(digest), int(number), str(detail), (int() | None) as pause, *more] if (
             len(digest) == _DIGEST_BYTES
         ):
-            return _verdict(digest, number, detail, pause)
+            return _verdict(digest, number, detail, pause, more)
         case [int(counter), (int() | None) as time, bytes(body)]:
             fields = [
                 Field("counter", str(counter), counter),
@@ -158,7 +162,13 @@ def _kind(number: int) -> str:
         return f"{number}: not known to this version"
 
 
-def _verdict(digest: bytes, number: int, detail: str, pause: int | None) -> _Explained:
+def _verdict(
+    digest: bytes,
+    number: int,
+    detail: str,
+    pause: int | None,
+    more: list[Any],
+) -> _Explained:
     fields = [Field("request", f"{digest.hex()} (SHA-256 of what was asked)", digest.hex())]
     if number == 0:
         return "receipt", "Signed receipt: done", [*fields, Field("status", "0: done", 0)], ()
@@ -167,6 +177,11 @@ def _verdict(digest: bytes, number: int, detail: str, pause: int | None) -> _Exp
         fields.append(Field("detail", detail))
     if pause is not None:
         fields.append(Field("retry after", f"{pause} seconds", pause))
+    match more:
+        case [bytes(voucher), at]:
+            fields.append(Field("next owner", f"voucher of {len(voucher)} bytes", voucher.hex()))
+            if at is not None:
+                fields.append(Field("next owner at", str(at)))
     return "refusal", "Signed refusal", fields, ()
 
 
