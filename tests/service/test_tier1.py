@@ -16,7 +16,8 @@ from agents.authority.tier1 import Replaced, replace_certificate
 from agents.devices.agent import Device
 from agents.keys import SoftwareSigner, generate, load_private_key, save_private_key
 from agents.keys.files import PrivateKey
-from protocol.errors import ProblemKind, RequestRejected
+from protocol.errors import OwnerChanged, ProblemKind, RequestRejected
+from protocol.ev import Edition
 from protocol.exchange.request import RevocationReason
 from protocol.labels import Domain
 from protocol.ports import SignedRefusal
@@ -198,6 +199,26 @@ async def test_a_car_that_is_sold_has_no_contract_until_it_is_granted_one(place:
 
 def _refused(port: Port) -> list[ProblemKind]:
     return [reply.problem.kind for reply in port.replies if isinstance(reply, SignedRefusal)]
+
+
+async def test_a_car_of_part_20_believes_a_voucher_on_its_own_curve(tmp_path: Path) -> None:
+    """P-521: the longest voucher there is, in a refusal of 1 KiB at most."""
+    with scene(tmp_path, Edition.PART_20) as place:
+        place.grant(place.car())
+        port, client_id = Port(place.agent), place.identity().client_id
+        async with opened(place) as car:
+            await car.obtain_contract(port)
+            signer = {Domain.EV20_MO: open_giver(tmp_path / "authority", Domain.EV20_MO, PASSPHRASE)}
+            receiver = Receiver(TENANT, {}, "mqtts://" + "x" * 100)
+            transfer_devices(place.store, [client_id], receiver, signer, now=NOW, approved_by="a" * 64)
+            place.grant(place.car())
+            with pytest.raises(OwnerChanged):
+                await car.obtain_contract(port)
+            assert (car.status().epoch, car.status().at) == (1, "mqtts://" + "x" * 100)
+            await car.obtain_contract(port)
+        assert states(place, "ev20-contract") == ["revoked", "current"]
+        refused = [reply.body for reply in port.replies if isinstance(reply, SignedRefusal)]
+        assert 450 < len(refused[0]) < 700
 
 
 async def test_a_car_of_another_tenant_is_granted_nothing_by_the_one_before(place: Scene) -> None:
